@@ -1,0 +1,110 @@
+"""Observation history and action chunks: index arithmetic and its online twins.
+
+NumPy only. The windows that training sees and the buffers that a running policy
+keeps are defined here side by side, so they cannot drift apart: at time t a policy
+sees steps t-O+1 ... t (clipped to the start of the episode) and predicts the actions
+of t ... t+H-1 (the last one repeated beyond the end).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "ActionQueue",
+    "History",
+    "chunk_indices",
+    "history_indices",
+    "temporal_ensemble",
+]
+
+
+def history_indices(t: np.ndarray, n_obs_steps: int) -> np.ndarray:
+    """Steps seen at times `t`.
+
+    Args:
+      t: int [...], position in the episode.
+      n_obs_steps: O.
+
+    Returns:
+      int [..., O], oldest first, clipped to 0.
+    """
+    offsets = np.arange(1 - n_obs_steps, 1)
+    return np.maximum(np.asarray(t)[..., None] + offsets, 0)
+
+
+def chunk_indices(
+    t: np.ndarray, horizon: int, length: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps whose actions are predicted at times `t` of episodes with `length` steps.
+
+    Returns:
+      indices int [..., H], clipped to length - 1, and mask bool [..., H], False where
+      clipped.
+    """
+    wanted = np.asarray(t)[..., None] + np.arange(horizon)
+    last = np.asarray(length)[..., None] - 1
+    return np.minimum(wanted, last), wanted <= last
+
+
+def temporal_ensemble(actions: np.ndarray, temperature: float) -> np.ndarray:
+    """Weighted mean of several predictions of the same action.
+
+    ACT (Zhao et al. 2023, https://arxiv.org/abs/2304.13705, Algorithm 2):
+    w_i = exp(-m i), i = 0 for the oldest prediction.
+
+    Args:
+      actions: [N, ..., A], oldest prediction first.
+      temperature: m >= 0; 0 is the plain mean.
+
+    Returns:
+      [..., A].
+    """
+    weights = np.exp(-temperature * np.arange(len(actions)))
+    return np.tensordot(weights / weights.sum(), actions, axes=1)
+
+
+class History:
+    """The last O observations of E environments, online twin of `history_indices`."""
+
+    def __init__(self, n_obs_steps: int):
+        """Empty history of `n_obs_steps` (O) steps."""
+        self._n = n_obs_steps
+        self._steps: list[Mapping[str, np.ndarray]] = []
+
+    def reset(self) -> None:
+        """Forgets everything; the next observation starts an episode."""
+        self._steps = []
+
+    def push(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Adds an observation (each [E, ...]) and returns the window, each [E, O, ...]."""
+        step = {k: np.asarray(v) for k, v in observation.items()}
+        self._steps = [*(self._steps or [step] * self._n), step][-self._n :]
+        return {k: np.stack([s[k] for s in self._steps], axis=1) for k in step}
+
+
+class ActionQueue:
+    """Receding horizon: executes n_action_steps of each predicted chunk."""
+
+    def __init__(self, n_action_steps: int):
+        """Empty queue; `n_action_steps` of every chunk are used."""
+        self._n = n_action_steps
+        self._actions: list[np.ndarray] = []
+
+    def reset(self) -> None:
+        """Forgets the rest of the current chunk."""
+        self._actions = []
+
+    @property
+    def empty(self) -> bool:
+        """True when a new chunk must be predicted."""
+        return not self._actions
+
+    def fill(self, chunk: np.ndarray) -> None:
+        """Takes a predicted chunk [E, H, A]."""
+        self._actions = [chunk[:, i] for i in range(self._n)]
+
+    def pop(self) -> np.ndarray:
+        """The next action [E, A]."""
+        return self._actions.pop(0)
