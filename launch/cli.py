@@ -1,0 +1,111 @@
+"""What every launcher shares: flags -> ExperimentConfig, errors -> exit codes.
+
+Exit codes: 0 done and gate passed; 1 bad input (one line on stderr); 2 usage;
+3 done, gate not passed.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxpolicy import experiment, schema
+from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.schema import InputError
+
+__all__ = ["BAD_INPUT", "USAGE", "config_from", "define_config", "define_workdir", "run"]
+
+BAD_INPUT = 1
+USAGE = 2
+
+
+def define_workdir() -> flags.FlagHolder:
+    """--workdir, the run directory."""
+    return flags.DEFINE_string(
+        "workdir", None, "Run directory: everything the run writes goes there.", required=True
+    )
+
+
+def define_config(required: bool = True) -> flags.FlagHolder:
+    """--config=FILE[:VARIANT], with --config.KEY=VALUE overrides."""
+    text = "Experiment file, e.g. configs/bc_lift.py or configs/bc_lift.py:debug; override any "
+    text += "value with --config.KEY=VALUE (e.g. --config.optimizer.learning_rate=3e-4)."
+    if not required:
+        text += " Default: the config.json of --workdir."
+    holder = config_flags.DEFINE_config_file("config", None, text, lock_config=True)
+    if required:
+        flags.mark_flag_as_required("config")
+    return holder
+
+
+def config_from(holder: flags.FlagHolder, workdir: str = "") -> ExperimentConfig:
+    """The experiment that --config names, else the one recorded in `workdir`."""
+    if holder.value is None:
+        return experiment.load(workdir)
+    return experiment.from_mapping(_read(holder).to_dict(), "config")
+
+
+def _read(holder: flags.FlagHolder) -> Any:
+    """The ConfigDict; a file that does not load raises only when it is touched."""
+    try:
+        holder.value.to_dict  # noqa: B018
+    except (OSError, ImportError, SyntaxError, AttributeError) as e:
+        raise InputError(f"--config: {e}") from e
+    return holder.value
+
+
+def run(main: Callable[[], int]) -> None:
+    """Parses flags, calls `main` and exits with the code it returns."""
+    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+
+
+def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        _stop(USAGE, f"unexpected argument '{argv[1]}'; flags start with --")
+    try:
+        code = main()
+    except InputError as e:
+        _stop(BAD_INPUT, str(e))
+    sys.exit(code)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(list(argv))
+    except AttributeError as e:
+        _stop(BAD_INPUT, _unknown_key(str(e).strip("'\""), argv))
+    except flags.IllegalFlagValueError as e:
+        _stop(BAD_INPUT if "--config." in str(e) else USAGE, str(e))
+    except flags.Error as e:
+        _stop(USAGE, f"{e}; --help lists the flags")
+    except InputError as e:
+        _stop(BAD_INPUT, str(e))
+
+
+def _unknown_key(key: str, argv: Sequence[str]) -> str:
+    """Names the override that holds `key` and the nearest key that exists."""
+    overrides = [a.partition("=")[0].lstrip("-") for a in argv if a.lstrip("-").startswith("config.")]
+    paths = [o.removeprefix("config.") for o in overrides if key in o.split(".")]
+    path = paths[0] if paths else key
+    known = list(_flatten(schema.to_mapping(ExperimentConfig())))
+    close = difflib.get_close_matches(path, known, n=1, cutoff=0.4)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"config has no key '{path}'{hint}"
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, item in value.items():
+        keys.append(prefix + name)
+        if isinstance(item, Mapping):
+            keys += _flatten(item, f"{prefix}{name}.")
+    return keys
+
+
+def _stop(code: int, message: str) -> Any:
+    first_line = " ".join(message.split())
+    sys.stderr.write(f"error: {first_line}\n")
+    sys.exit(code)
