@@ -1,0 +1,107 @@
+"""Errors of predicted actions on recorded episodes, beside two baselines.
+
+For datasets without a simulator this is the only evaluation there is, and a small
+error means nothing by itself: a policy must beat the best constant action and
+repeating the previous recorded action.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxpolicy.specs import ActionSpec, InputError
+
+__all__ = ["ActionErrors", "action_errors", "compare", "hold_previous"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionErrors:
+    """Errors of one predictor over N steps.
+
+    Attributes:
+      mse: mean squared error of actions divided by the training standard deviation
+        (1.0 is what the training mean scores on training data).
+      mae: unit -> mean absolute error over the elements with that unit.
+      n_steps: N.
+    """
+
+    mse: float
+    mae: Mapping[str, float]
+    n_steps: int
+
+
+def action_errors(
+    prediction: np.ndarray, target: np.ndarray, spec: ActionSpec, std: np.ndarray
+) -> ActionErrors:
+    """Errors of `prediction` against `target`, both [N, A] in physical units.
+
+    Args:
+      prediction: predicted actions.
+      target: recorded actions.
+      spec: names the unit of each element.
+      std: [A], training standard deviation; constant elements (0) do not count.
+    """
+    moving = std > 1e-6
+    scaled = (prediction - target)[:, moving] / std[moving]
+    error = np.abs(prediction - target)
+    units = {u: list(spec.indices_of_unit(u)) for u in dict.fromkeys(spec.units)}
+    mae = {u: float(error[:, i].mean()) for u, i in units.items()}
+    return ActionErrors(float((scaled**2).mean()), mae, len(target))
+
+
+def hold_previous(actions: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Repeats the previous recorded action.
+
+    Args:
+      actions: [N, A], steps of consecutive episodes.
+      starts: int [E], row at which each episode starts.
+
+    Returns:
+      prediction [N, A], and valid bool [N], False on first steps, which have no
+      previous action.
+    """
+    valid = np.ones(len(actions), bool)
+    valid[starts] = False
+    return np.concatenate([actions[:1], actions[:-1]]), valid
+
+
+def compare(
+    policy: np.ndarray,
+    target: np.ndarray,
+    starts: np.ndarray,
+    train_action: np.ndarray,
+    spec: ActionSpec,
+) -> dict[str, ActionErrors]:
+    """Policy, best constant action and hold-previous-action on the same steps.
+
+    The constant is the one that is best on the training part for each error: the mean
+    for the squared error, the median for the absolute error. First steps of episodes
+    are left out for all three, as nothing precedes them.
+
+    Args:
+      policy: [N, A], the policy's predictions.
+      target: [N, A], recorded actions of validation episodes, one after the other.
+      starts: int [E], row at which each episode starts.
+      train_action: [M, A], recorded actions of the training part.
+      spec: the action vector.
+
+    Raises:
+      InputError: every validation episode has a single step.
+    """
+    held, valid = hold_previous(target, starts)
+    if not valid.any():
+        raise InputError("offline evaluation needs validation episodes of two steps or more")
+    std = train_action.std(0)
+    mean, median = train_action.mean(0), np.median(train_action, axis=0)
+
+    def errors(prediction: np.ndarray) -> ActionErrors:
+        rows = np.broadcast_to(prediction, target.shape)[valid]
+        return action_errors(rows, target[valid], spec, std)
+
+    constant = dataclasses.replace(errors(median), mse=errors(mean).mse)
+    return {
+        "policy": errors(policy),
+        "best constant action": constant,
+        "hold previous action": errors(held),
+    }
