@@ -1,0 +1,58 @@
+# Everything a user or a contributor runs. `make help` lists it.
+#
+# The environment is made on the first call and reused until requirements.lock changes:
+#   PYTHON=...  interpreter to make it from (default: a working Python 3.11, else 3.12)
+#   VENV=...    where it is (default: .venv)
+#   ARGS=...    more arguments for the command that runs
+
+VENV ?= .venv
+INTEROP_VENV ?= .venv-interop
+PYTHON ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+CODE := jaxpolicy launch configs benchmarks tests
+# Workers share the machine; see tests/conftest.py for what each of them may use.
+PYTEST_FLAGS := -n auto --maxprocesses=4 --dist=worksteal
+UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+	--python-version 3.11
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-interop lint bench lock clean distclean venv venv-interop
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: venv  ## collect, train, evaluate, export and verify a vision policy: runs/lift_demo
+	$(BIN)/python -m launch.pipeline --config=configs/lift_demo.py --workdir=runs/lift_demo $(ARGS)
+
+test: venv  ## the test suite
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(ARGS)
+
+test-interop: venv-interop  ## tests that need TensorFlow, in an environment of its own
+	$(INTEROP_VENV)/bin/python -m pytest tests/interop -n 0 $(ARGS)
+
+lint: venv  ## ruff and mypy
+	$(BIN)/ruff check $(wildcard $(CODE))
+	$(BIN)/mypy $(wildcard jaxpolicy launch configs)
+
+bench: venv  ## the benchmarks, one after the other
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+
+lock:  ## pin requirements anew from pyproject.toml (needs uv)
+	$(UV_COMPILE) --extra all --extra test --extra lint pyproject.toml -o requirements.lock
+	$(UV_COMPILE) --extra all --extra test --extra tflite-loops pyproject.toml \
+		-o requirements-interop.lock
+
+clean:  ## remove caches and build outputs; keeps environments and runs
+	rm -rf build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache
+	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove the environments
+	rm -rf .venv .venv312 $(VENV) $(INTEROP_VENV)
+
+venv:
+	@PYTHON="$(PYTHON)" .ci/venv "$(VENV)" requirements.lock
+
+venv-interop:
+	@PYTHON="$(PYTHON)" .ci/venv "$(INTEROP_VENV)" requirements-interop.lock
