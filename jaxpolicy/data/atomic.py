@@ -1,0 +1,90 @@
+"""Output that appears whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from jaxpolicy.specs import InputError
+
+__all__ = ["append_line", "new_directory", "write_text"]
+
+PathLike = str | os.PathLike[str]
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Writes a small file through a temporary neighbour and os.replace."""
+    path = pathlib.Path(path)
+    make_parent(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as e:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot write: {e.strerror}") from e
+
+
+def append_line(path: PathLike, line: str) -> None:
+    """Appends one line, on disk when this returns."""
+    make_parent(pathlib.Path(path))
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def new_directory(path: PathLike) -> Iterator[pathlib.Path]:
+    """A temporary directory beside `path`, renamed to it when the block succeeds.
+
+    The block's exception removes everything it wrote. An empty directory at `path`
+    is replaced; the rename fails when `path` holds files by then.
+
+    Raises:
+      InputError: the parent cannot be written, or `path` is a file or not empty.
+    """
+    path = pathlib.Path(path)
+    _require_free(path)
+    make_parent(path)
+    try:
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as e:
+        raise InputError(f"{path.parent}: cannot write here: {e.strerror}") from e
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def make_parent(path: pathlib.Path) -> None:
+    """Creates the folder that `path` lies in; raises InputError where that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"{path.parent}: cannot create this folder: {e.strerror}") from e
+
+
+def _require_free(path: pathlib.Path) -> None:
+    if path.is_file():
+        raise InputError(f"{path}: is a file; give a new folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"{path}: exists and is not empty; remove it or give a new folder")
+
+
+def _sync(directory: pathlib.Path) -> None:
+    for path in (*directory.iterdir(), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

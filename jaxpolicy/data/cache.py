@@ -1,0 +1,164 @@
+"""Episodes decoded once into memory-mapped arrays, frames of all episodes in a row."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from jaxpolicy.data import atomic
+from jaxpolicy.data.source import EpisodeSource
+from jaxpolicy.specs import ArraySpec, InputError, camera_names
+from jaxpolicy.types import Episode
+
+__all__ = ["Cache", "build"]
+
+_VERSION = 1
+_META = "meta.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """N frames of all episodes, one after the other.
+
+    Attributes:
+      arrays: observation keys and "action" -> read-only memory map [N, ...]; images
+        uint8, masks bool, the rest float32.
+      starts: int64 [n_episodes], first frame of each episode.
+      lengths: int64 [n_episodes], steps of each episode.
+      directory: where the files lie.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    starts: np.ndarray
+    lengths: np.ndarray
+    directory: str
+
+    @property
+    def n_frames(self) -> int:
+        """N."""
+        return int(self.lengths.sum())
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all arrays."""
+        return sum(a.nbytes for a in self.arrays.values())
+
+
+def build(
+    source: EpisodeSource,
+    indices: Sequence[int] | np.ndarray,
+    keys: Sequence[str],
+    directory: str | os.PathLike[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> Cache:
+    """Decodes the episodes `indices` of `source`, or reuses what was decoded before.
+
+    Args:
+      source: the dataset.
+      indices: episodes, in the order their frames shall have.
+      keys: observation keys, as in the DatasetSpec of `Processed`.
+      directory: folder of caches; this one lies in a subfolder named by content.
+      progress: called with (episodes done, episodes in all).
+
+    Raises:
+      InputError: an episode does not match the spec, or the folder cannot be written.
+    """
+    if not len(indices):
+        raise InputError("no episodes to cache: this part of the split is empty")
+    specs = _specs(source, keys)
+    name = _name(source, indices, specs)
+    path = pathlib.Path(directory) / name
+    if not _is_complete(path):
+        shutil.rmtree(path, ignore_errors=True)
+        _write(source, indices, specs, path, progress)
+    return _open(path)
+
+
+def _specs(source: EpisodeSource, keys: Sequence[str]) -> tuple[ArraySpec, ...]:
+    known = {s.name: s for s in source.spec.observation}
+    missing = [k for k in keys if k not in known]
+    if missing:
+        raise InputError(f"no observation '{missing[0]}' in the dataset; it has {sorted(known)}")
+    return (*(known[k] for k in keys), ArraySpec("action", (source.spec.action.size,)))
+
+
+def _name(
+    source: EpisodeSource, indices: Sequence[int] | np.ndarray, specs: Sequence[ArraySpec]
+) -> str:
+    digest = hashlib.sha256(f"{_VERSION} {source.fingerprint()}".encode())
+    digest.update(np.asarray(indices, np.int64).tobytes())
+    digest.update(repr([(s.name, s.shape, s.dtype) for s in specs]).encode())
+    return digest.hexdigest()[:24]
+
+
+def _write(
+    source: EpisodeSource,
+    indices: Sequence[int] | np.ndarray,
+    specs: Sequence[ArraySpec],
+    path: pathlib.Path,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    cameras = camera_names([s.name for s in specs])
+    lengths = []
+    with atomic.new_directory(path) as directory, ExitStack() as stack:
+        files = {s.name: stack.enter_context(open(directory / _file(s.name), "wb")) for s in specs}
+        for n, i in enumerate(indices):
+            episode = source.load(int(i), cameras)
+            _append(files, specs, episode)
+            lengths.append(len(episode))
+            if progress:
+                progress(n + 1, len(indices))
+        meta = {"version": _VERSION, "lengths": lengths, "arrays": _describe(specs)}
+        atomic.write_text(directory / _META, json.dumps(meta))
+
+
+def _append(files: Mapping[str, BinaryIO], specs: Sequence[ArraySpec], episode: Episode) -> None:
+    where = f"episode '{episode.metadata.episode_id}'"
+    for spec in specs:
+        value = episode.action if spec.name == "action" else episode.observation.get(spec.name)
+        if value is None:
+            raise InputError(f"{where}: observation '{spec.name}' is missing")
+        spec.validate(value, where)
+        if value.shape != (len(episode), *spec.shape):
+            raise InputError(f"{where}: '{spec.name}' must have {len(episode)} steps")
+        files[spec.name].write(np.ascontiguousarray(value).data)
+
+
+def _describe(specs: Sequence[ArraySpec]) -> dict[str, Any]:
+    return {s.name: {"shape": s.shape, "dtype": s.dtype} for s in specs}
+
+
+def _file(key: str) -> str:
+    return key.replace("/", ".") + ".bin"
+
+
+def _is_complete(path: pathlib.Path) -> bool:
+    """True when every file is there with its right size."""
+    try:
+        meta = json.loads((path / _META).read_text())
+        n = sum(meta["lengths"])
+        sizes = {k: _n_bytes(n, a) for k, a in meta["arrays"].items()}
+        return all((path / _file(k)).stat().st_size == s for k, s in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _n_bytes(n: int, array: Mapping[str, Any]) -> int:
+    return n * int(np.prod(array["shape"])) * np.dtype(array["dtype"]).itemsize
+
+
+def _open(path: pathlib.Path) -> Cache:
+    meta = json.loads((path / _META).read_text())
+    lengths = np.array(meta["lengths"], np.int64)
+    arrays = {
+        key: np.memmap(path / _file(key), a["dtype"], "r", shape=(lengths.sum(), *a["shape"]))
+        for key, a in meta["arrays"].items()
+    }
+    return Cache(arrays, np.cumsum(lengths) - lengths, lengths, str(path))

@@ -1,0 +1,75 @@
+"""tf.train.Example <-> NumPy, with the protos of tensorflow_datasets (no TensorFlow)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2
+
+from jaxpolicy.data.features import Feature
+from jaxpolicy.specs import InputError
+
+__all__ = ["Value", "column", "decode", "encode"]
+
+# What an Example can hold: numbers, or byte strings.
+Value = np.ndarray | Sequence[bytes]
+
+
+def encode(values: Mapping[str, Value]) -> bytes:
+    """Serialises numbers (any shape, row-major) and lists of byte strings."""
+    example = tf_example_pb2.Example()
+    for name, value in values.items():
+        feature = example.features.feature[name]
+        if not isinstance(value, np.ndarray):
+            feature.bytes_list.value.extend(value)
+        elif value.dtype.kind == "f":
+            feature.float_list.value.extend(value.astype(np.float32).ravel().tolist())
+        elif value.dtype.kind in "bui":
+            feature.int64_list.value.extend(value.astype(np.int64).ravel().tolist())
+        else:
+            raise InputError(f"feature '{name}': dtype {value.dtype} cannot be stored")
+    return example.SerializeToString(deterministic=True)
+
+
+def decode(payload: bytes, where: str) -> dict[str, Value]:
+    """Parses an Example: float32 and int64 vectors, and lists of byte strings.
+
+    Raises:
+      InputError: the payload is no Example.
+    """
+    try:
+        example = tf_example_pb2.Example.FromString(payload)
+    except DecodeError as e:
+        raise InputError(f"{where}: not a tf.train.Example: {e}") from e
+    return {name: _value(f) for name, f in example.features.feature.items()}
+
+
+def _value(feature: "tf_example_pb2.Feature") -> Value:
+    kind = feature.WhichOneof("kind")
+    if kind == "bytes_list":
+        return list(feature.bytes_list.value)
+    if kind == "float_list":
+        return np.array(feature.float_list.value, np.float32)
+    return np.array(feature.int64_list.value if kind else (), np.int64)
+
+
+def column(values: Mapping[str, Value], feature: Feature, n_steps: int, where: str) -> np.ndarray:
+    """The numbers of `feature` as [n_steps, *feature.shape] of its dtype.
+
+    Raises:
+      InputError: the key is missing, holds bytes, or has another size than declared.
+    """
+    value = values.get(feature.path)
+    if value is None:
+        raise InputError(f"{where}: feature '{feature.path}' is missing")
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"{where}: feature '{feature.path}' must hold numbers, holds bytes")
+    if None in feature.shape:
+        raise InputError(f"{where}: feature '{feature.path}' has no fixed shape {feature.shape}")
+    shape = (n_steps, *(d or 0 for d in feature.shape))
+    if value.size != int(np.prod(shape)):
+        raise InputError(
+            f"{where}: feature '{feature.path}' must hold {list(shape)} = {int(np.prod(shape))} "
+            f"values by features.json, holds {value.size}"
+        )
+    return value.reshape(shape).astype(feature.dtype)

@@ -1,0 +1,45 @@
+"""Camera images as they lie on disk: JPEG or PNG bytes <-> uint8 [H, W, 3]."""
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from jaxpolicy.specs import InputError
+
+__all__ = ["ENCODINGS", "decode", "encode", "is_blank"]
+
+ENCODINGS = ("jpeg", "png")
+_MAX_PIXELS = 4096 * 4096
+
+
+def encode(image: np.ndarray, encoding: str = "jpeg", quality: int = 95) -> bytes:
+    """Encodes uint8 [H, W, 3]; JPEG keeps full colour resolution (4:4:4)."""
+    if encoding not in ENCODINGS:
+        raise InputError(f"image encoding must be one of {ENCODINGS}, got '{encoding}'")
+    options = {"quality": quality, "subsampling": 0} if encoding == "jpeg" else {}
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, encoding, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def decode(data: bytes, where: str) -> np.ndarray:
+    """Decodes JPEG or PNG to uint8 [H, W, 3].
+
+    Raises:
+      InputError: names `where` when the bytes are no image or a huge one.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise InputError(f"{where}: image of {image.width} x {image.height} is too large")
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
+        if isinstance(e, InputError):
+            raise
+        raise InputError(f"{where}: cannot decode the image ({len(data)} bytes): {e}") from e
+
+
+def is_blank(images: np.ndarray) -> bool:
+    """True when all pixels of [T, H, W, 3] have one colour: a stand-in, not a picture."""
+    return bool((images == images.reshape(-1, 3)[:1]).all())

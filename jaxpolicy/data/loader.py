@@ -1,0 +1,259 @@
+"""Batches for training. What a step sees is a pure function of (seed, step, host).
+
+Every epoch is one shuffle of all (episode, t) pairs; sample number p of the whole
+run is position p % N of epoch p // N, and step s takes samples s*B ... s*B + B - 1.
+So a run resumes exactly from its step alone, and nothing else needs to be saved.
+"""
+
+import contextlib
+import functools
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolicy.data.cache import Cache
+from jaxpolicy.data.config import LOADER_MODES
+from jaxpolicy.data.windows import Index, Window, windows, windows_in_jit
+from jaxpolicy.specs import InputError
+from jaxpolicy.types import Batch
+
+__all__ = ["Loader", "Sampler", "choose_mode", "gather", "gather_on_host", "make_loader"]
+
+# Share of the device's memory that data may take.
+_BUDGET_SHARE = 0.3
+# Where the device does not say how much memory it has (CPU).
+_DEFAULT_BUDGET = 2 * 2**30
+
+
+def gather(arrays: Mapping[str, Any], index: Index, n_obs_steps: int, horizon: int) -> Batch:
+    """Windows of device-resident `arrays`; pure, for use inside jit.
+
+    Args:
+      arrays: observation keys and "action", each [N, ...] (`Loader.arrays`).
+      index: samples [B] (`Loader.indices`).
+      n_obs_steps: O.
+      horizon: H.
+    """
+    window = windows_in_jit(index, n_obs_steps, horizon)
+    return _batch(arrays, window, functools.partial(jnp.take, axis=0, mode="clip"))
+
+
+def gather_on_host(
+    arrays: Mapping[str, np.ndarray], index: Index, n_obs_steps: int, horizon: int
+) -> Batch:
+    """The same as `gather` in NumPy."""
+    return _batch(arrays, windows(index, n_obs_steps, horizon), _take)
+
+
+def _take(array: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    return np.take(array, frames, axis=0)
+
+
+def _batch(arrays: Mapping[str, Any], window: Window, take: Any) -> Batch:
+    observation = {k: take(a, window.observation) for k, a in arrays.items() if k != "action"}
+    return Batch(observation, take(arrays["action"], window.action), window.mask)
+
+
+class Sampler:
+    """Order of samples: (seed, step, host) -> Index."""
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        hosts: tuple[int, int] = (0, 1),
+        shuffle: bool = True,
+    ):
+        """Sampler over episodes of `lengths` steps.
+
+        Args:
+          lengths: int [n_episodes].
+          batch_size: B over all hosts.
+          seed: of the shuffles.
+          hosts: (this host, number of hosts); each takes its slice of the batch.
+          shuffle: False keeps the order of the data.
+        """
+        if batch_size < 1 or batch_size % hosts[1]:
+            raise InputError(f"batch size {batch_size} must be a multiple of {hosts[1]} host(s)")
+        lengths = np.asarray(lengths, np.int64)
+        self._starts, self._lengths = np.cumsum(lengths) - lengths, lengths
+        self.n_samples = int(lengths.sum())
+        self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
+        self._hosts = hosts
+        self._epochs: dict[int, np.ndarray] = {}
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps after which every sample has been seen once (the last may begin anew)."""
+        return -(-self.n_samples // self._batch_size)
+
+    def __call__(self, step: int) -> Index:
+        """Samples of `step` for this host, int32 [B / hosts]."""
+        host, n_hosts = self._hosts
+        size = self._batch_size // n_hosts
+        position = step * self._batch_size + host * size + np.arange(size)
+        epoch, offset = np.divmod(position, self.n_samples)
+        frame = np.empty(size, np.int64)
+        for e in np.unique(epoch):
+            frame[epoch == e] = self._order(int(e))[offset[epoch == e]]
+        return self._index(frame)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Permutation of all frames; the two latest are kept at hand."""
+        if epoch not in self._epochs:
+            generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+            order = generator.permutation if self._shuffle else np.arange
+            self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1}
+            self._epochs[epoch] = order(self.n_samples)
+        return self._epochs[epoch]
+
+    def _index(self, frame: np.ndarray) -> Index:
+        episode = np.searchsorted(self._starts, frame, side="right") - 1
+        start = self._starts[episode]
+        parts = (start, self._lengths[episode], frame - start)
+        return Index(*(p.astype(np.int32) for p in parts))
+
+
+class Loader:
+    """Batches of one cache.
+
+    Attributes:
+      mode: "device" (use `arrays`, `indices` and `gather` inside jit) or "host" (use
+        `batch` or `prefetch`).
+      reason: why that mode, for the log.
+      cache: the frames.
+    """
+
+    def __init__(self, cache: Cache, sampler: Sampler, window: tuple[int, int], mode: str):
+        """Loader of windows (O, H) in a mode that is already decided."""
+        self.cache, self.mode, self.reason = cache, mode, ""
+        self._sampler, self._window = sampler, window
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps after which every sample has been seen once."""
+        return self._sampler.batches_per_epoch
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, jax.Array]:
+        """All frames on the default device, each [N, ...]; loaded at first use."""
+        return {k: jnp.asarray(v) for k, v in self.cache.arrays.items()}
+
+    def indices(self, step: int) -> Index:
+        """Samples of `step`, each int32 [B]."""
+        return self._sampler(step)
+
+    def stacked_indices(self, step: int, n: int) -> Index:
+        """Samples of steps step ... step + n - 1, each int32 [n, B], for lax.scan."""
+        parts = [self._sampler(s) for s in range(step, step + n)]
+        return Index(*(np.stack(p) for p in zip(*parts, strict=True)))
+
+    def batch(self, step: int) -> Batch:
+        """Batch of `step` in NumPy, gathered on the host; works in either mode."""
+        return gather_on_host(self.cache.arrays, self._sampler(step), *self._window)
+
+    @contextlib.contextmanager
+    def prefetch(self, first: int, last: int, depth: int = 2) -> Iterator[Iterator[Batch]]:
+        """Batches of steps first ... last - 1, gathered ahead by a thread.
+
+        Use as `with loader.prefetch(a, b) as batches: for batch in batches: ...`; the
+        thread ends with the block, however it is left.
+        """
+        ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+        stop = threading.Event()
+        thread = threading.Thread(
+            target=_fill, args=(self, range(first, last), ready, stop), daemon=True
+        )
+        thread.start()
+        try:
+            yield _drain(ready)
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _fill(loader: Loader, steps: range, ready: "queue.Queue[Any]", stop: threading.Event) -> None:
+    """Producer: batches, then None; an exception travels to the consumer."""
+    try:
+        for step in steps:
+            if not _put(ready, loader.batch(step), stop):
+                return
+        _put(ready, None, stop)
+    except Exception as e:  # noqa: BLE001
+        _put(ready, e, stop)
+
+
+def _put(ready: "queue.Queue[Any]", item: Any, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            ready.put(item, timeout=0.05)
+            return True
+    return False
+
+
+def _drain(ready: "queue.Queue[Any]") -> Iterator[Batch]:
+    while (item := ready.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+def choose_mode(n_bytes: int, mode: str = "auto", budget_mb: int = 0) -> tuple[str, str]:
+    """(mode, reason) for `n_bytes` of frames.
+
+    Args:
+      n_bytes: size of all arrays.
+      mode: "device", "host" or "auto".
+      budget_mb: what "auto" may put on the device; 0 is 30 % of its memory.
+    """
+    if mode not in LOADER_MODES:
+        raise InputError(f"data.loader must be one of {LOADER_MODES}, got '{mode}'")
+    if mode != "auto":
+        return mode, f"{mode}: asked for"
+    budget = budget_mb * 2**20 or _device_budget()
+    size = f"{n_bytes / 2**20:.0f} MB of frames, budget {budget / 2**20:.0f} MB"
+    return ("device", f"device: {size}") if n_bytes <= budget else ("host", f"host: {size}")
+
+
+def _device_budget() -> int:
+    stats = jax.local_devices()[0].memory_stats() or {}
+    limit = stats.get("bytes_limit")
+    return int(limit * _BUDGET_SHARE) if limit else _DEFAULT_BUDGET
+
+
+def make_loader(
+    cache: Cache,
+    n_obs_steps: int,
+    horizon: int,
+    batch_size: int,
+    seed: int,
+    mode: str = "auto",
+    budget_mb: int = 0,
+    shuffle: bool = True,
+) -> Loader:
+    """Loader of windows with O = n_obs_steps and H = horizon.
+
+    Args:
+      cache: the frames.
+      n_obs_steps: O.
+      horizon: H.
+      batch_size: B over all hosts (processes); each gets its slice.
+      seed: of the shuffles.
+      mode: "device", "host" or "auto".
+      budget_mb: see `choose_mode`.
+      shuffle: False keeps the order of the data, for validation.
+    """
+    if min(n_obs_steps, horizon) < 1:
+        raise InputError("n_obs_steps and horizon must be at least 1")
+    hosts = (jax.process_index(), jax.process_count())
+    sampler = Sampler(cache.lengths, batch_size, seed, hosts, shuffle)
+    chosen, reason = choose_mode(cache.n_bytes, mode, budget_mb)
+    loader = Loader(cache, sampler, (n_obs_steps, horizon), chosen)
+    loader.reason = reason
+    return loader

@@ -1,0 +1,237 @@
+"""Writes RLDS directories: streams episodes into TFRecord shards, appears atomically."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from jaxpolicy.data import atomic, example_proto, features, images, tfrecord
+from jaxpolicy.data.example_proto import Value
+from jaxpolicy.data.features import STEPS, Feature
+from jaxpolicy.data.rlds_layout import FACTS_FILE, METADATA, OBSERVATION, Facts, feature_name
+from jaxpolicy.specs import ArraySpec, InputError, is_camera
+from jaxpolicy.types import DatasetSpec, Episode
+
+__all__ = ["write"]
+
+_SPLIT = "train"
+_METADATA_TEXT = ("episode_id", "collection_method", "operator", "source", "robot", "task")
+_METADATA_NUMBERS = {
+    "has_success": "bool",
+    "success": "bool",
+    "seconds": "float32",
+    "seed": "int64",
+}
+_STEP_SCALARS = {
+    "reward": "float32",
+    "discount": "float32",
+    "is_first": "bool",
+    "is_last": "bool",
+    "is_terminal": "bool",
+}
+
+
+def write(
+    path: str | os.PathLike[str],
+    episodes: Iterable[Episode],
+    spec: DatasetSpec,
+    name: str,
+    image_encoding: str = "jpeg",
+    quality: int = 95,
+    shard_mb: int = 256,
+) -> int:
+    """Writes `episodes` as an RLDS directory that TFDS reads; returns how many.
+
+    Memory does not grow with the number of episodes. Everything is one TFDS split,
+    "train": the train/val/test split of this library is made and stored by
+    `process`. The folder appears only when complete.
+
+    Args:
+      path: new folder (or an empty one).
+      episodes: consumed once; failed episodes belong in here with success=False.
+      spec: what every step holds; each episode is checked against it.
+      name: dataset name, a letter followed by letters, digits and underscores.
+      image_encoding: "jpeg" or "png" (lossless).
+      quality: of JPEG, 1 to 100.
+      shard_mb: a new file is begun when one grows beyond this.
+
+    Raises:
+      InputError: names the episode and key that do not match `spec`, or the path.
+    """
+    _check_name(name)
+    if image_encoding not in images.ENCODINGS:
+        raise InputError(
+            f"image encoding must be one of {images.ENCODINGS}, got '{image_encoding}'"
+        )
+    encoder = _Encoder(spec, image_encoding, quality)
+    with atomic.new_directory(path) as directory:
+        with _Shards(directory, shard_mb * 2**20) as shards, encoder:
+            for episode in episodes:
+                shards.add(encoder(episode))
+        if not shards.lengths:
+            raise InputError(f"{os.fspath(path)}: there are no episodes to write")
+        _rename_shards(shards, directory, name)
+        _write_descriptions(directory, _info(name, shards), spec, image_encoding)
+        return sum(shards.lengths)
+
+
+def _check_name(name: str) -> None:
+    if not (name.isidentifier() and name.isascii() and name[0].isalpha()):
+        raise InputError(
+            f"dataset name '{name}' must be a letter followed by letters, digits and underscores"
+        )
+
+
+class _Shards(contextlib.AbstractContextManager):
+    """Numbered files of records, a new one whenever the last is full."""
+
+    def __init__(self, directory: pathlib.Path, limit: int):
+        self.lengths: list[int] = []
+        self.n_bytes = 0
+        self._directory, self._limit = directory, limit
+        self._file: BinaryIO | None = None
+
+    def add(self, payload: bytes) -> None:
+        if self._file is None or self._file.tell() > self._limit:
+            self._close()
+            self._file = open(self.path(len(self.lengths)), "wb")
+            self.lengths.append(0)
+        tfrecord.write(self._file, payload)
+        self.n_bytes += len(payload)
+        self.lengths[-1] += 1
+
+    def path(self, i: int) -> pathlib.Path:
+        return self._directory / f"shard-{i}"
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+
+def _rename_shards(shards: _Shards, directory: pathlib.Path, name: str) -> None:
+    """The number of shards is part of their names and known only at the end."""
+    n = len(shards.lengths)
+    for i in range(n):
+        os.replace(shards.path(i), directory / f"{name}-{_SPLIT}.tfrecord-{i:05d}-of-{n:05d}")
+
+
+def _info(name: str, shards: _Shards) -> dict[str, Any]:
+    split = {
+        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        "name": _SPLIT,
+        "numBytes": str(shards.n_bytes),
+        "shardLengths": [str(n) for n in shards.lengths],
+    }
+    return {
+        "description": "Robot episodes in RLDS form, written by jaxpolicy.",
+        "fileFormat": "tfrecord",
+        "name": name,
+        "releaseNotes": {"1.0.0": "Initial release."},
+        "splits": [split],
+        "version": "1.0.0",
+    }
+
+
+def _write_descriptions(
+    directory: pathlib.Path, info: dict[str, Any], spec: DatasetSpec, encoding: str
+) -> None:
+    atomic.write_text(directory / "dataset_info.json", json.dumps(info, indent=2) + "\n")
+    atomic.write_text(directory / "features.json", features.to_json(_features(spec, encoding)))
+    facts = Facts(1, spec.observation, spec.action)
+    atomic.write_text(directory / FACTS_FILE, facts.to_json())
+
+
+def _features(spec: DatasetSpec, encoding: str) -> Iterator[Feature]:
+    for array in spec.observation:
+        kind = "image" if is_camera(array.name) else "tensor"
+        path = OBSERVATION + feature_name(array.name)
+        yield Feature(path, kind, array.shape, array.dtype, encoding, f"Unit: {array.unit or '-'}.")
+    doc = ", ".join(f"{n} [{u}]" for n, u in zip(spec.action.names, spec.action.units, strict=True))
+    yield Feature(STEPS + "action", "tensor", (spec.action.size,), "float32", doc=doc)
+    for name, dtype in _STEP_SCALARS.items():
+        yield Feature(STEPS + name, "tensor", (), dtype)
+    yield Feature(STEPS + "language_instruction", "text")
+    for name in _METADATA_TEXT:
+        yield Feature(METADATA + name, "text")
+    for name, dtype in _METADATA_NUMBERS.items():
+        yield Feature(METADATA + name, "tensor", (), dtype)
+
+
+class _Encoder(contextlib.AbstractContextManager):
+    """Episode -> serialised Example; images are encoded by a few threads."""
+
+    def __init__(self, spec: DatasetSpec, encoding: str, quality: int):
+        self._spec, self._encoding, self._quality = spec, encoding, quality
+        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+        self._seen: set[str] = set()
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def __call__(self, episode: Episode) -> bytes:
+        check_episode(episode, self._spec, self._seen)
+        self._seen.add(episode.metadata.episode_id)
+        return example_proto.encode(
+            {**self._observation(episode), **_step_values(episode), **_metadata_values(episode)}
+        )
+
+    def _observation(self, episode: Episode) -> dict[str, Value]:
+        values = ((s, episode.observation[s.name]) for s in self._spec.observation)
+        return {OBSERVATION + feature_name(s.name): self._value(s, v) for s, v in values}
+
+    def _value(self, spec: ArraySpec, value: np.ndarray) -> Value:
+        return list(self._pool.map(self._image, value)) if is_camera(spec.name) else value
+
+    def _image(self, image: np.ndarray) -> bytes:
+        return images.encode(image, self._encoding, self._quality)
+
+
+def check_episode(episode: Episode, spec: DatasetSpec, seen: set[str]) -> None:
+    """Raises InputError where `episode` does not match `spec` or repeats an id."""
+    where = f"episode '{episode.metadata.episode_id}'"
+    if episode.metadata.episode_id in seen or not episode.metadata.episode_id:
+        raise InputError(f"{where}: episode_id must be unique and not empty")
+    if not len(episode):
+        raise InputError(f"{where}: holds no steps")
+    action = ArraySpec("action", (spec.action.size,))
+    for array in (*spec.observation, action):
+        value = episode.action if array is action else episode.observation.get(array.name)
+        if value is None:
+            raise InputError(f"{where}: observation '{array.name}' is missing")
+        array.validate(value, where)
+        if value.shape != (len(episode), *array.shape):
+            raise InputError(f"{where}: '{array.name}' must have {len(episode)} steps")
+
+
+def _step_values(episode: Episode) -> dict[str, Value]:
+    n = len(episode)
+    first, last = np.arange(n) == 0, np.arange(n) == n - 1
+    values: dict[str, Value] = {
+        "action": episode.action,
+        "reward": np.asarray(episode.reward, np.float32),
+        "discount": np.ones(n, np.float32),
+        "is_first": first,
+        "is_last": last,
+        "is_terminal": last & episode.is_terminal,
+        "language_instruction": [episode.language_instruction.encode()] * n,
+    }
+    return {STEPS + k: v for k, v in values.items()}
+
+
+def _metadata_values(episode: Episode) -> dict[str, Value]:
+    facts = dataclasses.asdict(episode.metadata)
+    facts["has_success"] = episode.metadata.success is not None
+    facts["success"] = bool(episode.metadata.success)
+    texts = {METADATA + k: [facts[k].encode()] for k in _METADATA_TEXT}
+    numbers = {METADATA + k: np.array([facts[k]], t) for k, t in _METADATA_NUMBERS.items()}
+    return {**texts, **numbers}
