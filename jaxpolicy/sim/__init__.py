@@ -1,0 +1,47 @@
+"""Simulated worlds: physics, robots, tasks and pixels, all within `jit` and `vmap`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from brax.envs.base import Env
+
+from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.sim.tasks.base import ManipulationEnv
+from jaxpolicy.sim.tasks.lift import Lift
+from jaxpolicy.sim.tasks.reach import Reach
+from jaxpolicy.specs import InputError
+
+__all__ = ["ENVIRONMENTS", "EnvConfig", "make", "make_world"]
+
+ENVIRONMENTS: dict[str, Callable[[EnvConfig], ManipulationEnv]] = {
+    "lift": Lift,
+    "reach": Reach,
+}
+
+
+def make(name: str, **overrides: Any) -> ManipulationEnv:
+    """One bare environment: no pixels, no episode limit, not vectorised.
+
+    Args:
+      name: a key of ENVIRONMENTS.
+      **overrides: fields of EnvConfig.
+    """
+    if name not in ENVIRONMENTS:
+        raise InputError(f"unknown env.name '{name}'; known: {', '.join(ENVIRONMENTS)}")
+    known = {field.name for field in dataclasses.fields(EnvConfig)}
+    unknown = [key for key in overrides if key not in known]
+    if unknown:
+        raise InputError(f"EnvConfig has no key '{unknown[0]}'; known: {', '.join(sorted(known))}")
+    return ENVIRONMENTS[name](EnvConfig(name=name, **overrides))
+
+
+def make_world(config: EnvConfig) -> Env:
+    """The environment of a configuration with its pixels and episode limit, for `vmap`."""
+    from jaxpolicy.sim import wrappers
+
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    env: Env = make(fields.pop("name"), **fields)
+    if config.cameras:
+        env = wrappers.Pixels(env, config.cameras, config.image_size, config.shadows)
+    return wrappers.EpisodeLimit(env, config.episode_length)

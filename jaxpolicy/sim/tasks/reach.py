@@ -1,0 +1,69 @@
+"""Reach: bring the tool to a marker in the air and stay there."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolicy.sim import experts, physics, robots, scene
+from jaxpolicy.sim.tasks import base
+
+__all__ = ["Reach"]
+
+LOWER, UPPER = (0.4, -0.15, 0.05), (0.6, 0.15, 0.3)  # where markers appear, m
+TOLERANCE = 0.02  # m
+
+
+class Reach(base.ManipulationEnv):
+    """The tool within 2 cm of the marker, for five control steps."""
+
+    reward_scales: ClassVar[Mapping[str, float]] = {
+        "distance": 1.0,
+        "success": 1.0,
+        "action": -0.005,
+    }
+
+    def build_scene(self, robot: robots.Robot) -> scene.Scene:
+        """The robot and a marker."""
+        return scene.build(robot, markers=(scene.Marker("target"),))
+
+    def start(self, key: jax.Array) -> physics.PhysicsState:
+        """The robot at rest, the marker anywhere in its box."""
+        target = jax.random.uniform(key, (1, 3), minval=np.array(LOWER), maxval=np.array(UPPER))
+        return self.physics.init(self.scene.home, mocap_pos=target)
+
+    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+        """`target` and `to_target` [3] (m)."""
+        target = state.mocap_pos[0]
+        return {"target": target, "to_target": target - robot["tool"]}
+
+    def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
+        """Nearness in [0, 1] and the square of the clipped, scaled action."""
+        distance = jnp.linalg.norm(facts["to_target"])
+        return {
+            "distance": 1.0 - jnp.tanh(5.0 * distance),
+            "action": self.effort(action),
+        }
+
+    def goal(self, facts: base.Facts) -> jax.Array:
+        """The tool is at the marker."""
+        return jnp.linalg.norm(facts["to_target"]) < TOLERANCE
+
+    def expert(self, privileged: jax.Array) -> jax.Array:
+        """See `experts.reach`."""
+        facts = self.split_privileged(privileged)
+        return self.encode_action(facts, experts.reach(facts, self.limits))
+
+    @property
+    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
+        """See ManipulationEnv."""
+        return {
+            "joints": (self.arm.n_joints, "rad"),
+            "tool": (3, "m"),
+            "tool_direction": (2, "1"),
+            "width": (1, "m"),
+            "target": (3, "m"),
+            "to_target": (3, "m"),
+        }
