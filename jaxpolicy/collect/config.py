@@ -1,0 +1,55 @@
+"""Configuration of scripted collection."""
+
+import dataclasses
+
+from jaxpolicy.specs import InputError
+
+__all__ = ["CollectConfig"]
+
+MAX_SEED = 4_000
+SEED_STRIDE = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class CollectConfig:
+    """How demonstrations are recorded.
+
+    Attributes:
+      n_episodes: successful demonstrations wanted.
+      seed: 0 ... 4000; attempt i of a collection has the episode seed
+        1,000,000 * seed + i, so two collections never share a start.
+      execution_noise: standard deviation of Gaussian noise added to what is executed,
+        as a share of each element's range; the recorded action is the clean one.
+        Elements without a unit ("1", the gripper) are executed as they are.
+      tail_steps: steps recorded after the step that first satisfies the success
+        predicate. Fewer than 14 make policies drift after the last motion.
+      keep_failures: yield failed attempts too (success=False); a dataset drops them
+        when it is loaded and counts them.
+      batch: environments stepped at once.
+      max_attempts: attempts before giving up; 0 means 4 * n_episodes.
+    """
+
+    n_episodes: int = 100
+    seed: int = 0
+    execution_noise: float = 0.0
+    tail_steps: int = 14
+    keep_failures: bool = True
+    batch: int = 50
+    max_attempts: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"collect.seed must be 0 to {MAX_SEED}, got {self.seed}")
+        if self.n_episodes < 1 or self.batch < 1:
+            raise InputError("collect.n_episodes and collect.batch must be at least 1")
+        if self.execution_noise < 0 or self.tail_steps < 0 or self.max_attempts < 0:
+            raise InputError(
+                "collect.execution_noise, tail_steps and max_attempts must not be negative"
+            )
+        if self.attempts >= SEED_STRIDE:
+            raise InputError(f"collect: at most {SEED_STRIDE} attempts, got {self.attempts}")
+
+    @property
+    def attempts(self) -> int:
+        """Attempts before giving up."""
+        return self.max_attempts or 4 * self.n_episodes

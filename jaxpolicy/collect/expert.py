@@ -1,0 +1,235 @@
+"""Demonstrations by the task's scripted expert, many worlds at once.
+
+Physics runs first, in one compiled scan over the episode; only then, and only for the
+steps that are kept, are the cameras drawn. Starts come from the COLLECTION stream
+(sim/streams.py), which evaluation never uses.
+
+Axis letters: T steps, E worlds at once, A action.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from brax.envs.base import Env, State
+
+from jaxpolicy.collect.config import SEED_STRIDE, CollectConfig
+from jaxpolicy.sim import streams, wrappers
+from jaxpolicy.specs import InputError
+from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
+
+__all__ = ["Trace", "collect", "dataset_spec", "expert_rollout"]
+
+DRAW_BATCH = 256
+
+
+class Trace(NamedTuple):
+    """E worlds driven by the expert for T steps, time first.
+
+    Attributes:
+      observation: each [T, E, ...], what the expert saw, without pictures.
+      action: float32 [T, E, A], what the expert wanted (executed without noise or not).
+      reward, done, truncation, success: float32 [T, E], after the action.
+      poses: `wrappers.Poses` [T, E, ...] of the observed state, or None.
+    """
+
+    observation: Mapping[str, jax.Array]
+    action: jax.Array
+    reward: jax.Array
+    done: jax.Array
+    truncation: jax.Array
+    success: jax.Array
+    poses: Any
+
+
+def dataset_spec(env: Env) -> DatasetSpec:
+    """What the steps of `collect(env, ...)` hold."""
+    return DatasetSpec(tuple(env.observation_specs), env.action_spec)
+
+
+def expert_rollout(
+    env: Env, pixels: wrappers.Pixels | None, noise: float, length: int, keys: jax.Array
+) -> Trace:
+    """Drives E worlds with the expert; pure, for jit.
+
+    Args:
+      env: a world without cameras (`wrappers.without_pixels`).
+      pixels: its cameras, if their poses are to be recorded.
+      noise: standard deviation of the executed action, as a share of its range.
+      length: T.
+      keys: [E].
+    """
+    split = jax.vmap(jax.random.split)(keys)
+    state = jax.vmap(env.reset)(split[:, 0])
+    step = functools.partial(_expert_step, env, pixels, noise, split[:, 1])
+    return jax.lax.scan(step, state, jnp.arange(length))[1]
+
+
+def _expert_step(
+    env: Env,
+    pixels: wrappers.Pixels | None,
+    noise: float,
+    noise_keys: jax.Array,
+    state: State,
+    t: jax.Array,
+) -> tuple[State, Trace]:
+    low, high = _bounds(env)
+    wanted = jax.vmap(env.expert)(state.obs["privileged"])
+    wanted = jnp.clip(wanted.astype(jnp.float32), low, high)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(noise_keys, t)
+    sample = jax.vmap(functools.partial(jax.random.normal, shape=low.shape))(keys)
+    executed = jnp.clip(wanted + noise * _noise_scale(env) * sample, low, high)
+    after = jax.vmap(env.step)(state, executed)
+    truncation = after.info.get("truncation", jnp.zeros_like(after.done))
+    poses = None if pixels is None else pixels.poses(state.pipeline_state)
+    outcome = (after.reward, after.done, truncation, after.metrics["success"])
+    return after, Trace(state.obs, wanted, *outcome, poses)
+
+
+def _bounds(env: Env) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action, float32 [A]."""
+    spec = env.action_spec
+    return np.asarray(spec.minimum, np.float32), np.asarray(spec.maximum, np.float32)
+
+
+def _noise_scale(env: Env) -> np.ndarray:
+    """Range of each action element, 0 for those without a unit, float32 [A]."""
+    low, high = _bounds(env)
+    return (high - low) * np.asarray([u != "1" for u in env.action_spec.units], np.float32)
+
+
+def collect(
+    env: Env,
+    config: CollectConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Episode]:
+    """Records demonstrations until `config.n_episodes` have succeeded.
+
+    An episode ends `config.tail_steps` steps after the first step that satisfied the
+    success predicate, or at the time limit; it is a success if the predicate still holds
+    there. Attempt i has the same start, noise and pictures whatever the batch.
+
+    Args:
+      env: one world (not vmapped) with an `expert`, a "success" metric and a time limit.
+      config: how many, and how.
+      progress: called with (successes so far, wanted) after each batch.
+
+    Yields:
+      Episodes in the order of their seeds, failures among them if config.keep_failures.
+
+    Raises:
+      InputError: the world has no expert or time limit, or the expert failed too often.
+    """
+    _check(env)
+    plain, pixels = wrappers.without_pixels(env)
+    length = wrappers.episode_length(env)
+    run = jax.jit(
+        functools.partial(expert_rollout, plain, pixels, config.execution_noise, length)
+    )
+    succeeded = 0
+    batch = min(config.batch, config.n_episodes)
+    for first in range(0, config.attempts, batch):
+        seeds = config.seed * SEED_STRIDE + first + np.arange(batch)
+        trace = jax.tree.map(np.asarray, run(streams.episode_keys(streams.COLLECTION, seeds)))
+        ends = [_end(trace, e, config.tail_steps) for e in range(batch)]
+        kept = _kept(trace, ends, config, succeeded, first)
+        pictures = _draw_kept(pixels, trace.poses, {e: ends[e] for e in kept})
+        for e in kept:
+            episode = _episode(env, trace, pictures.get(e, {}), e, ends[e], int(seeds[e]))
+            succeeded += bool(episode.metadata.success)
+            yield episode
+        if progress is not None:
+            progress(succeeded, config.n_episodes)
+        if succeeded >= config.n_episodes:
+            return
+    raise InputError(
+        f"the expert of '{env.task}' succeeded in {succeeded} of {config.attempts} attempts, "
+        f"{config.n_episodes} were wanted; raise collect.max_attempts or lower "
+        "collect.execution_noise"
+    )
+
+
+def _check(env: Env) -> None:
+    if getattr(env, "expert", None) is None:
+        raise InputError(f"the environment '{env.task}' has no scripted expert to collect from")
+
+
+def _end(trace: Trace, e: int, tail_steps: int) -> int:
+    """Number of steps kept of world `e`."""
+    limit = len(trace.action)
+    ended = np.flatnonzero(trace.done[:, e] > 0)
+    limit = int(ended[0]) + 1 if len(ended) else limit
+    success = np.flatnonzero(trace.success[:limit, e] > 0)
+    return min(int(success[0]) + 1 + tail_steps, limit) if len(success) else limit
+
+
+def _kept(
+    trace: Trace, ends: list[int], config: CollectConfig, succeeded: int, first: int
+) -> list[int]:
+    """Worlds whose episodes are yielded, up to the last success that is wanted."""
+    kept = []
+    for e, end in enumerate(ends):
+        if succeeded >= config.n_episodes or first + e >= config.attempts:
+            break
+        success = bool(trace.success[end - 1, e] > 0)
+        succeeded += success
+        if success or config.keep_failures:
+            kept.append(e)
+    return kept
+
+
+def _draw_kept(
+    pixels: wrappers.Pixels | None, poses: Any, ends: Mapping[int, int]
+) -> dict[int, dict[str, np.ndarray]]:
+    """Pictures of the kept steps: world -> key -> uint8 [T, S, S, 3].
+
+    Steps of all worlds are drawn together in batches of one size, so that drawing is
+    compiled once.
+    """
+    if pixels is None or not ends:
+        return {}
+    steps = [(e, t) for e, end in ends.items() for t in range(end)]
+    e_index, t_index = np.asarray(steps).T
+    flat = jax.tree.map(lambda x: x[t_index, e_index], poses)
+    parts = [_draw_part(pixels, flat, i, len(steps)) for i in range(0, len(steps), DRAW_BATCH)]
+    images = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    cuts = np.cumsum(list(ends.values()))[:-1]
+    split = {k: np.split(v, cuts) for k, v in images.items()}
+    return {e: {k: v[i] for k, v in split.items()} for i, e in enumerate(ends)}
+
+
+def _draw_part(
+    pixels: wrappers.Pixels, flat: Any, start: int, n: int
+) -> dict[str, np.ndarray]:
+    """Pictures of states start ... start + DRAW_BATCH - 1, without the padding."""
+    index = np.minimum(np.arange(start, start + DRAW_BATCH), n - 1)
+    images = wrappers.draw(pixels, jax.tree.map(lambda x: x[index], flat))
+    return {k: np.asarray(v)[: n - start] for k, v in images.items()}
+
+
+def _episode(
+    env: Env, trace: Trace, pictures: Mapping[str, np.ndarray], e: int, end: int, seed: int
+) -> Episode:
+    observation = {k: v[:end, e] for k, v in trace.observation.items()}
+    last = end - 1
+    return Episode(
+        observation={**observation, **pictures},
+        action=trace.action[:end, e],
+        reward=trace.reward[:end, e],
+        is_terminal=bool(trace.done[last, e] > 0 and trace.truncation[last, e] == 0),
+        language_instruction=getattr(env, "instruction", ""),
+        metadata=EpisodeMetadata(
+            episode_id=f"{env.task}-{seed:06d}",
+            success=bool(trace.success[last, e] > 0),
+            collection_method="scripted",
+            operator="expert",
+            seconds=end / env.control_hz,
+            source="simulation",
+            robot=env.robot,
+            task=env.task,
+            seed=seed,
+        ),
+    )

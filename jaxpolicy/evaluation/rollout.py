@@ -1,0 +1,388 @@
+"""Closed-loop episodes on held-out starts, many worlds at once.
+
+Worlds step inside one compiled function (physics, then pictures); the controller is
+called from the host between steps, so that a JAX policy, an exported artefact and a
+scripted expert are driven by the same loop. Starts come from the EVALUATION stream
+(sim/streams.py), which collection never uses.
+
+Axis letters: N episodes, E worlds at once, T steps, A action, O observation steps.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from brax.envs.base import Env, State
+
+from jaxpolicy import chunking
+from jaxpolicy.evaluation.config import EvaluationConfig
+from jaxpolicy.evaluation.recording import Recording, Watcher
+from jaxpolicy.sim import streams, wrappers
+from jaxpolicy.specs import InputError, is_camera
+from jaxpolicy.types import Params, PolicySpec
+
+__all__ = [
+    "Controller",
+    "ExpertController",
+    "PolicyController",
+    "Rollouts",
+    "evaluate",
+    "reset_worlds",
+    "step_worlds",
+]
+
+
+class Controller(Protocol):
+    """What is evaluated. `confidence` may also be there: () -> [E] in [0, 1]."""
+
+    def reset(self, n: int) -> None:
+        """Starts `n` (E) episodes."""
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """Observations of now, each [E, ...] -> actions [E, A] in physical units."""
+
+
+class PolicyController:
+    """A JAX policy with its observation history and action queue."""
+
+    def __init__(
+        self,
+        act: Callable[..., jax.Array],
+        params: Params,
+        spec: PolicySpec,
+        seed: int = 0,
+        confidence: Callable[..., jax.Array] | None = None,
+    ):
+        """Takes `Algorithm.act` (and `confidence`) with the parameters to run."""
+        self._act = jax.jit(act)
+        self._confidence = None if confidence is None else jax.jit(confidence)
+        self._params = params
+        self._spec = spec
+        self._seed = seed
+        self._history = chunking.History(spec.n_obs_steps)
+        self._queue = chunking.ActionQueue(spec.n_action_steps)
+        self._predictions = 0
+        self._sure: np.ndarray | None = None
+
+    def reset(self, n: int) -> None:
+        """Starts `n` episodes; noise does not depend on what was run before."""
+        self._history.reset()
+        self._queue.reset()
+        self._predictions = 0
+        self._sure = None
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """Next actions [E, A]; predicts a chunk when the last one is used up.
+
+        Raises:
+          InputError: the world lacks an observation that the policy needs.
+        """
+        names = [s.name for s in self._spec.observation]
+        window = self._history.push({name: _get(observation, name) for name in names})
+        if self._queue.empty:
+            self._queue.fill(np.asarray(self._predict(window)))
+        return self._queue.pop()
+
+    def confidence(self) -> np.ndarray | None:
+        """[E] of the last prediction, None where the policy gives none."""
+        return self._sure
+
+    def _predict(self, window: dict[str, np.ndarray]) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(self._seed), self._predictions)
+        act_key, confidence_key = jax.random.split(key)
+        self._predictions += 1
+        if self._confidence is not None:
+            self._sure = np.asarray(self._confidence(self._params, window, confidence_key))
+        return self._act(self._params, window, act_key)
+
+
+def _get(observation: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in observation:
+        raise InputError(
+            f"the policy needs the observation '{name}', which the environment does not give; "
+            f"it gives: {', '.join(sorted(observation))}"
+        )
+    return observation[name]
+
+
+class ExpertController:
+    """The task's scripted expert, as an upper bound and for looking at."""
+
+    def __init__(self, env: Env):
+        """`env` must have an `expert`."""
+        self._act = jax.jit(jax.vmap(env.expert))
+
+    def reset(self, n: int) -> None:
+        """Nothing to forget: the expert is a function of the state."""
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """Actions [E, A] for `privileged` [E, K]."""
+        return np.asarray(self._act(observation["privileged"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollouts:
+    """N finished episodes, in the order of their seeds.
+
+    Attributes:
+      seeds: int64 [N] of the EVALUATION stream.
+      success: bool [N], the success predicate at the last step; None where the world has
+        none.
+      returns: float32 [N] sum of rewards.
+      lengths: int64 [N] steps.
+      terminated: bool [N], ended by the world and not by the time limit.
+      final: every metric of the world at the last step, each float32 [N].
+      peak: the largest value each metric had in the episode, each float32 [N].
+      start: each observation but pictures at the first step, [N, ...].
+      actions_clipped: share of action elements outside their limits.
+      confidence: float32 [N], mean over the episode, or None.
+      recordings: episodes kept for looking at.
+      observations: windows of raw observations met on the way, each [M, O, ...].
+      task, variation: names; variation [N].
+      control_hz: control rate.
+    """
+
+    seeds: np.ndarray
+    success: np.ndarray | None
+    returns: np.ndarray
+    lengths: np.ndarray
+    terminated: np.ndarray
+    final: Mapping[str, np.ndarray]
+    peak: Mapping[str, np.ndarray]
+    start: Mapping[str, np.ndarray]
+    actions_clipped: float
+    confidence: np.ndarray | None
+    recordings: tuple[Recording, ...]
+    observations: Mapping[str, np.ndarray]
+    task: str
+    variation: np.ndarray
+    control_hz: float
+
+    @property
+    def n_success(self) -> int:
+        """Number of successes.
+
+        Raises:
+          InputError: the world has no success predicate.
+        """
+        if self.success is None:
+            raise InputError(f"the environment '{self.task}' has no success predicate")
+        return int(self.success.sum())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def reset_worlds(env: Env, keys: jax.Array) -> State:
+    """Starts E worlds; compiled once per environment and E."""
+    return jax.vmap(env.reset)(keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step_worlds(env: Env, state: State, action: jax.Array) -> State:
+    """Steps E worlds; compiled once per environment and E."""
+    return jax.vmap(env.step)(state, action)
+
+
+class _Log(NamedTuple):
+    """E episodes as they ran, time first; only the first end[e] steps of each count."""
+
+    end: np.ndarray  # [E]
+    reward: np.ndarray  # [T, E]
+    truncation: np.ndarray  # [T, E]
+    metrics: dict[str, np.ndarray]  # each [T, E]
+    clipped: np.ndarray  # [T, E] share of action elements outside their limits
+    confidence: np.ndarray | None  # [T, E]
+    observation: list[dict[str, np.ndarray]]  # T times each [E, ...]
+    views: list[Any]  # T times what the watcher keeps
+
+
+def evaluate(
+    env: Env,
+    controller: Controller,
+    config: EvaluationConfig,
+    progress: Callable[[int, int, int], None] | None = None,
+    record_observations: int = 0,
+    n_obs_steps: int = 1,
+) -> Rollouts:
+    """Runs `config.n_episodes` episodes and says what happened.
+
+    An episode succeeds if the world's "success" metric is true at its last step. The last
+    batch is padded with further starts, whose outcomes are dropped.
+
+    Args:
+      env: one world (not vmapped) with a time limit.
+      controller: what to evaluate.
+      config: how many, from which seeds.
+      progress: called with (episodes done, episodes wanted, successes) after each batch.
+      record_observations: M, windows of raw observations to keep from the first batch,
+        spread over its worlds and steps.
+      n_obs_steps: O, length of those windows.
+
+    Raises:
+      InputError: no time limit, or the controller returned a wrong shape or NaN.
+    """
+    length = wrappers.episode_length(env)
+    batch = min(config.batch, config.n_episodes)
+    watcher = Watcher(env, config)
+    windows: dict[str, np.ndarray] = {}
+    parts: list[dict[str, Any]] = []
+    n_success = 0
+    for first in range(0, config.n_episodes, batch):
+        seeds = config.seed + first + np.arange(batch)
+        log = _run(env, controller, seeds, length, watcher)
+        n = min(batch, config.n_episodes - first)
+        parts.append(_summary(log, seeds, n))
+        watcher.keep(log.views, log.end[:n], seeds, parts[-1].get("success"))
+        if first == 0 and record_observations:
+            windows = _windows(log, record_observations, n_obs_steps)
+        n_success += int(np.sum(parts[-1].get("success", 0)))
+        if progress is not None:
+            progress(first + n, config.n_episodes, n_success)
+    return _rollouts(env, _join(parts), watcher.draw(), windows)
+
+
+def _run(
+    env: Env, controller: Controller, seeds: np.ndarray, length: int, watcher: Watcher
+) -> _Log:
+    """E episodes in step with each other, until the last one has ended."""
+    state = reset_worlds(env, streams.episode_keys(streams.EVALUATION, seeds))
+    controller.reset(len(seeds))
+    steps: list[dict[str, Any]] = []
+    ended = np.zeros(len(seeds), bool)
+    while len(steps) < length and not ended.all():
+        observation = {k: np.asarray(v) for k, v in state.obs.items()}
+        wanted = _checked(env, controller.act(observation), seeds, len(steps))
+        action, clipped = _clip(env, wanted)
+        view = watcher.view(state)
+        state = step_worlds(env, state, action)
+        steps.append(
+            {**_facts(state), "clipped": clipped, "confidence": _confidence(controller),
+             "observation": observation, "view": view}
+        )  # fmt: skip
+        ended |= steps[-1]["done"] > 0
+    return _log(steps)
+
+
+def _facts(state: State) -> dict[str, Any]:
+    """What is kept of a state, on the host; each [E]."""
+    truncation = state.info.get("truncation", np.zeros(state.done.shape))
+    facts = {"reward": state.reward, "done": state.done, "truncation": truncation}
+    return jax.tree.map(np.asarray, {**facts, "metrics": state.metrics})
+
+
+def _log(steps: list[dict[str, Any]]) -> _Log:
+    done = np.stack([s["done"] for s in steps]) > 0
+    end = np.where(done.any(axis=0), done.argmax(axis=0) + 1, len(steps))
+    stack = {k: np.stack([s[k] for s in steps]) for k in ("reward", "truncation", "clipped")}
+    names = steps[0]["metrics"]
+    sure = [s["confidence"] for s in steps]
+    return _Log(
+        end=end,
+        metrics={k: np.stack([s["metrics"][k] for s in steps]) for k in names},
+        confidence=None if sure[0] is None else np.stack(sure),
+        observation=[s["observation"] for s in steps],
+        views=[s["view"] for s in steps],
+        **stack,
+    )
+
+
+def _checked(env: Env, action: Any, seeds: np.ndarray, t: int) -> np.ndarray:
+    """The action, if it is one."""
+    action = np.asarray(action)
+    expected = (len(seeds), env.action_spec.size)
+    if action.shape != expected:
+        raise InputError(
+            f"the controller must return actions of shape {list(expected)}, "
+            f"got {list(action.shape)}"
+        )
+    finite = np.isfinite(action).all(axis=-1)
+    if not finite.all():
+        raise InputError(
+            f"the controller returned a NaN or infinite action at step {t} of the episode with "
+            f"seed {seeds[~finite][0]}"
+        )
+    return action.astype(np.float32)
+
+
+def _clip(env: Env, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Action within its limits [E, A] and the share of elements that were not [E]."""
+    low = np.asarray(env.action_spec.minimum, np.float32)
+    high = np.asarray(env.action_spec.maximum, np.float32)
+    tolerance = 1e-5 * (high - low)
+    outside = (action < low - tolerance) | (action > high + tolerance)
+    return np.clip(action, low, high), outside.mean(axis=-1)
+
+
+def _confidence(controller: Controller) -> np.ndarray | None:
+    ask = getattr(controller, "confidence", None)
+    return None if ask is None else ask()
+
+
+def _summary(log: _Log, seeds: np.ndarray, n: int) -> dict[str, Any]:
+    """One value per episode for the first `n` episodes."""
+    worlds = np.arange(n)
+    last = log.end[:n] - 1
+    alive = np.arange(len(log.reward))[:, None] <= last
+    final = {k: v[last, worlds] for k, v in log.metrics.items()}
+    peak = {k: np.where(alive, v[:, :n], -np.inf).max(axis=0) for k, v in log.metrics.items()}
+    start = {k: v[:n] for k, v in log.observation[0].items() if not is_camera(k)}
+    summary = {
+        "seeds": seeds[:n],
+        "returns": (log.reward[:, :n] * alive).sum(axis=0),
+        "lengths": log.end[:n],
+        "terminated": (log.truncation[last, worlds] == 0) & (last + 1 < len(log.reward)),
+        "clipped": (log.clipped[:, :n] * alive).sum(axis=0) / log.end[:n],
+        "final": final,
+        "peak": peak,
+        "start": start,
+    }
+    if "success" in final:
+        summary["success"] = final["success"] > 0
+    if log.confidence is not None:
+        summary["confidence"] = (log.confidence[:, :n] * alive).sum(axis=0) / log.end[:n]
+    return summary
+
+
+def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def _windows(log: _Log, n: int, n_obs_steps: int) -> dict[str, np.ndarray]:
+    """`n` (or all there are) windows [O, ...], evenly spread over (world, step)."""
+    worlds = np.repeat(np.arange(len(log.end)), log.end)
+    times = np.concatenate([np.arange(end) for end in log.end])
+    chosen = np.unique(np.linspace(0, len(times) - 1, n).round().astype(int))
+    steps = chunking.history_indices(times[chosen], n_obs_steps)
+    return {
+        k: np.stack(
+            [
+                np.stack([log.observation[t][k][e] for t in row])
+                for e, row in zip(worlds[chosen], steps, strict=True)
+            ]
+        )
+        for k in log.observation[0]
+    }
+
+
+def _rollouts(
+    env: Env,
+    total: dict[str, Any],
+    recordings: tuple[Recording, ...],
+    windows: dict[str, np.ndarray],
+) -> Rollouts:
+    fields = {k: total[k] for k in ("seeds", "returns", "lengths", "terminated")}
+    fields |= {k: total[k] for k in ("final", "peak", "start")}
+    n = len(total["seeds"])
+    return Rollouts(
+        **fields,
+        success=total.get("success"),
+        actions_clipped=float(total["clipped"].mean()),
+        confidence=total.get("confidence"),
+        recordings=recordings,
+        observations=windows,
+        task=env.task,
+        variation=np.full(n, getattr(env, "variation", "nominal")),
+        control_hz=float(env.control_hz),
+    )

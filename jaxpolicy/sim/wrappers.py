@@ -1,0 +1,364 @@
+"""Wrappers around environments of the Brax Env API.
+
+Every wrapper takes and gives an environment of ONE world, except `Vmap`, which goes
+outermost. The usual order, inside out: task, Pixels, EpisodeLimit, FrameHistory,
+AutoReset, Vmap.
+
+Besides the Brax API an environment has `observation_specs` (tuple of ArraySpec sorted by
+name), `action_spec`, `control_hz`, `task` and `robot`; wrappers pass on what they do not
+change.
+"""
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+from brax import envs
+from brax.envs.base import Env, State, Wrapper
+
+from jaxpolicy.sim import render
+from jaxpolicy.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera
+
+__all__ = [
+    "AutoReset",
+    "BraxWorld",
+    "EpisodeLimit",
+    "FrameHistory",
+    "Pixels",
+    "Poses",
+    "Vmap",
+    "draw",
+    "episode_length",
+    "from_brax",
+    "without_pixels",
+]
+
+CHUNK_PIXELS = 65_536
+
+
+class Vmap(Wrapper):
+    """E worlds at once: every array has a leading axis [E, ...]."""
+
+    def reset(self, rng: jax.Array) -> State:
+        """`rng`: keys [E]."""
+        return jax.vmap(self.env.reset)(rng)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """`action`: [E, A]."""
+        return jax.vmap(self.env.step)(state, action)
+
+
+class EpisodeLimit(Wrapper):
+    """Ends an episode after `length` steps.
+
+    info["steps"] float32 [] counts steps; info["truncation"] float32 [] is 1 where the
+    limit, and not the world, ended the episode.
+    """
+
+    def __init__(self, env: Env, length: int):
+        """`length` >= 1 control steps."""
+        super().__init__(env)
+        if length < 1:
+            raise InputError(f"episode_length must be at least 1, got {length}")
+        self.episode_length = length
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts an episode with no step taken."""
+        state = self.env.reset(rng)
+        zero = jnp.zeros(())
+        return state.replace(info={**state.info, "steps": zero, "truncation": zero})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One step; `done` is set at the limit."""
+        state = self.env.step(state, action)
+        steps = state.info["steps"] + 1
+        at_limit = (steps >= self.episode_length).astype(jnp.float32)
+        truncation = at_limit * (1 - state.done)
+        info = {**state.info, "steps": steps, "truncation": truncation}
+        return state.replace(done=jnp.maximum(state.done, at_limit), info=info)
+
+
+def episode_length(env: Env) -> int:
+    """Steps until the time limit.
+
+    Raises:
+      InputError: no `EpisodeLimit` is around the task.
+    """
+    length = getattr(env, "episode_length", 0)
+    if not length:
+        raise InputError("the environment has no time limit; wrap it in wrappers.EpisodeLimit")
+    return int(length)
+
+
+class AutoReset(Wrapper):
+    """Starts a new episode, from a new random start, in the step that ends one.
+
+    The state after that step holds the reward, done, metrics and info["truncation"] of
+    the ended episode, and everything else of the new one. Both branches of a select are
+    computed under vmap, so each step also costs a reset; put it inside Pixels where that
+    matters.
+    """
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts an episode; info["restart_key"] makes the next ones."""
+        key, restart_key = jax.random.split(rng)
+        state = self.env.reset(key)
+        return state.replace(info={**state.info, "restart_key": restart_key})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One step, then a reset where it ended the episode."""
+        key, restart_key = jax.random.split(state.info["restart_key"])
+        ended = self.env.step(state.replace(done=jnp.zeros_like(state.done)), action)
+        started = self.env.reset(key)
+        info = {**_pick(ended.done, started.info, ended.info), "restart_key": restart_key}
+        if "truncation" in ended.info:
+            info["truncation"] = ended.info["truncation"]
+        return ended.replace(
+            pipeline_state=_pick(ended.done, started.pipeline_state, ended.pipeline_state),
+            obs=_pick(ended.done, started.obs, ended.obs),
+            info=info,
+        )
+
+
+def _pick(done: jax.Array, if_done: Any, otherwise: Any) -> Any:
+    """Leaves of `if_done` where done, else of `otherwise` (which may have more keys)."""
+    if isinstance(if_done, dict):
+        return {k: _pick(done, v, otherwise[k]) for k, v in if_done.items()}
+    return jax.tree.map(lambda a, b: jnp.where(done > 0, a, b), if_done, otherwise)
+
+
+class FrameHistory(Wrapper):
+    """Observations become the last `n` ones, each [n, ...], oldest first.
+
+    At the start the first observation is repeated, as in `chunking.History`.
+    """
+
+    def __init__(self, env: Env, n: int):
+        """`n` >= 1 observations."""
+        super().__init__(env)
+        if n < 1:
+            raise InputError(f"n_obs_steps must be at least 1, got {n}")
+        self.n_obs_steps = n
+
+    @property
+    def observation_specs(self) -> tuple[ArraySpec, ...]:
+        """Specs with the leading history axis."""
+        n = self.n_obs_steps
+        return tuple(
+            dataclasses.replace(s, shape=(n, *s.shape)) for s in self.env.observation_specs
+        )
+
+    def reset(self, rng: jax.Array) -> State:
+        """First observation, n times."""
+        state = self.env.reset(rng)
+        repeated = jax.tree.map(lambda x: jnp.stack([x] * self.n_obs_steps), state.obs)
+        return state.replace(obs=repeated)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Drops the oldest observation, appends the newest."""
+        history = state.obs
+        newest = jax.tree.map(lambda x: x[-1], history)
+        state = self.env.step(state.replace(obs=newest), action)
+        obs = jax.tree.map(lambda h, x: jnp.concatenate([h[1:], x[None]]), history, state.obs)
+        return state.replace(obs=obs)
+
+
+class Poses(NamedTuple):
+    """What a picture of a MuJoCo scene depends on, world frame.
+
+    Attributes:
+      geom_xpos: float32 [G, 3] m.
+      geom_xmat: float32 [G, 3, 3].
+      cam_xpos: float32 [C, 3] m.
+      cam_xmat: float32 [C, 3, 3].
+    """
+
+    geom_xpos: jax.Array
+    geom_xmat: jax.Array
+    cam_xpos: jax.Array
+    cam_xmat: jax.Array
+
+
+class Pixels(Wrapper):
+    """Adds `image/<camera>` uint8 [size, size, 3] to the observation.
+
+    Under vmap pictures are drawn in chunks of about 64k pixels, which keeps them in a
+    CPU's cache and bounds memory anywhere.
+    """
+
+    def __init__(
+        self, env: Env, cameras: Sequence[str], size: int = 64, shadows: bool = False
+    ):
+        """Draws `cameras` of `env.scene`, `size` x `size` pixels.
+
+        Raises:
+          InputError: no camera is named, or one is not in the scene.
+        """
+        super().__init__(env)
+        if not cameras or size < 1:
+            raise InputError("Pixels needs at least one camera and image_size >= 1")
+        model = env.scene.model
+        self.cameras = tuple(cameras)
+        self.image_size = size
+        self._indices = tuple(_camera_index(model, name) for name in cameras)
+        self._fovy = tuple(float(model.cam_fovy[i]) for i in self._indices)
+        self._scene = render.RenderScene.from_model(model)
+        self._options = render.RenderOptions(shadows=shadows)
+        self._draw = _chunked(self._draw_one, max(1, CHUNK_PIXELS // size**2))
+
+    @property
+    def observation_specs(self) -> tuple[ArraySpec, ...]:
+        """Specs with one image per camera."""
+        shape = (self.image_size, self.image_size, 3)
+        images = [_image_spec(IMAGE_PREFIX + name, shape) for name in self.cameras]
+        return tuple(sorted((*self.env.observation_specs, *images), key=lambda s: s.name))
+
+    @property
+    def observation_size(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every observation."""
+        return {s.name: s.shape for s in self.observation_specs}
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts an episode and draws it."""
+        return self._observe(self.env.reset(rng))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One step, then its pictures."""
+        plain = {k: v for k, v in state.obs.items() if not is_camera(k)}
+        return self._observe(self.env.step(state.replace(obs=plain), action))
+
+    def poses(self, pipeline_state: Any) -> Poses:
+        """What `images` needs of a physics state."""
+        return Poses(*(getattr(pipeline_state, name) for name in Poses._fields))
+
+    def images(self, poses: Poses) -> dict[str, jax.Array]:
+        """`image/<camera>` of one state (vmap for more)."""
+        return self._draw(poses)
+
+    def _observe(self, state: State) -> State:
+        images = self.images(self.poses(state.pipeline_state))
+        return state.replace(obs={**state.obs, **images})
+
+    def _draw_one(self, poses: Poses) -> dict[str, jax.Array]:
+        return {
+            IMAGE_PREFIX + name: self._picture(poses, index, fovy)
+            for name, index, fovy in zip(self.cameras, self._indices, self._fovy, strict=True)
+        }
+
+    def _picture(self, poses: Poses, index: int, fovy: float) -> jax.Array:
+        size = self.image_size
+        camera = (poses.cam_xpos[index], poses.cam_xmat[index], fovy)
+        bodies = (poses.geom_xpos, poses.geom_xmat)
+        picture = render.render(
+            self._scene, *bodies, *camera, height=size, width=size, options=self._options
+        )
+        return picture.rgb
+
+
+def _camera_index(model: mujoco.MjModel, name: str) -> int:
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
+    if index < 0:
+        known = ", ".join(model.camera(i).name for i in range(model.ncam))
+        raise InputError(f"the scene has no camera '{name}'; it has: {known or 'none'}")
+    return index
+
+
+def _image_spec(name: str, shape: tuple[int, ...]) -> ArraySpec:
+    return ArraySpec(name, shape, "uint8", "1", (0.0,), (255.0,))
+
+
+def _chunked(draw: Callable[[Poses], dict], chunk: int) -> Callable[[Poses], dict]:
+    """`draw` with a batching rule that maps over chunks of the batch, one after another."""
+    chunked = jax.custom_batching.custom_vmap(draw)
+    chunked.def_vmap(functools.partial(_draw_in_chunks, draw, chunk))
+    return chunked
+
+
+def _draw_in_chunks(
+    draw: Callable[[Poses], dict], chunk: int, size: int, batched: Any, poses: Poses
+) -> tuple[dict, dict]:
+    whole = jax.tree.map(lambda b, x: x if b else _repeat(x, size), batched[0], poses)
+    images = jax.lax.map(draw, whole, batch_size=min(chunk, size))
+    return images, jax.tree.map(lambda _: True, images)
+
+
+def _repeat(x: jax.Array, n: int) -> jax.Array:
+    return jnp.broadcast_to(x, (n, *x.shape))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def draw(pixels: Pixels, poses: Poses) -> dict[str, jax.Array]:
+    """`Pixels.images` of E states (each leaf [E, ...]), compiled."""
+    return jax.vmap(pixels.images)(poses)
+
+
+def without_pixels(env: Env) -> tuple[Env, Pixels | None]:
+    """The same world without its cameras, and the Pixels layer that was taken out.
+
+    For those who draw later, from recorded `Pixels.poses`, what they turn out to need.
+    """
+    if isinstance(env, Pixels):
+        return env.env, env
+    if not isinstance(env, Wrapper):
+        return env, None
+    inner, pixels = without_pixels(env.env)
+    clone = copy.copy(env)
+    clone.env = inner
+    return clone, pixels
+
+
+class BraxWorld(Wrapper):
+    """An environment of `brax.envs` with the attributes of ours.
+
+    Its flat observation becomes `proprio`; actions are those of Brax, in [-1, 1] and
+    without a unit. It has no expert, no scene and no success predicate.
+    """
+
+    def __init__(self, env: Env, task: str):
+        """Adapts `env`; `task` names it in reports."""
+        super().__init__(env)
+        n = env.action_size
+        self.task = task
+        self.robot = "brax"
+        self.control_hz = float(1.0 / env.dt)
+        self.observation_specs = (ArraySpec("proprio", (int(env.observation_size),)),)
+        self.action_spec = ActionSpec(
+            kind="unknown",
+            names=tuple(f"a{i}" for i in range(n)),
+            units=("1",) * n,
+            minimum=(-1.0,) * n,
+            maximum=(1.0,) * n,
+            control_hz=self.control_hz,
+        )
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts an episode."""
+        return _as_proprio(self.env.reset(rng))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One control step."""
+        return _as_proprio(self.env.step(state.replace(obs=state.obs["proprio"]), action))
+
+
+def _as_proprio(state: State) -> State:
+    return state.replace(obs={"proprio": state.obs.astype(jnp.float32)})
+
+
+def from_brax(world: str | Env, backend: str = "generalized") -> BraxWorld:
+    """A Brax environment ("reacher", "pusher", ... or an Env) with our attributes.
+
+    Raises:
+      InputError: `brax.envs` has no environment of that name.
+    """
+    if isinstance(world, Env):
+        return BraxWorld(world, type(world).__name__.lower())
+    try:
+        env = envs.get_environment(world, backend=backend)
+    except KeyError as e:
+        raise InputError(f"brax.envs has no environment '{world}'") from e
+    return BraxWorld(env, world)
