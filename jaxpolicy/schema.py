@@ -97,7 +97,8 @@ def _convert_tuple(hint: Any, value: Any, where: str) -> tuple:
         return tuple(_convert(inner[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if len(inner) != len(value):
         raise InputError(f"{where} must have {len(inner)} elements, got {len(value)}")
-    return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))
+    places = [f"{where}[{i}]" for i in range(len(value))]
+    return tuple(map(_convert, inner, value, places))
 
 
 def _convert_mapping(hint: Any, value: Any, where: str) -> dict:

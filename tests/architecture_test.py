@@ -1,0 +1,208 @@
+"""Holds the code to the import table of tests/layers.py and to the rules beside it."""
+
+import graphlib
+import subprocess
+import sys
+
+import pytest
+
+from tests import layers
+from tests.layers import Import, Module
+
+CODE = layers.modules(*layers.LIBRARY, *layers.PROGRAMS)
+
+# Third-party name -> where of ours it may be imported.
+ONLY_IN = {
+    "absl.flags": ("launch",),
+    "absl.app": ("launch",),
+    "dm_robotics.agentflow": ("jaxpolicy.robot",),
+    "dm_robotics.manipulation": ("jaxpolicy.robot",),
+    "dm_robotics.moma": ("jaxpolicy.robot",),
+    "jax2onnx": ("jaxpolicy.export.onnx",),
+    "ml_collections": ("configs", "launch"),
+    "onnx": ("jaxpolicy.export.onnx",),
+    "tensorflow": ("jaxpolicy.export",),
+}
+# Imported inside functions only: slow, large or optional.
+DEFERRED = ("tensorflow",)
+# Must run on a controller without the training stack.
+WITHOUT_JAX = (*layers.SPECS, "jaxpolicy.deploy")
+TRAINING_STACK = ("jax", "jaxlib", "flax", "optax", "orbax", "brax", "chex", "ml_collections")
+
+
+def _ours(target: str) -> bool:
+    return target.split(".")[0] in layers.ALL
+
+
+def _all_imports() -> list[tuple[Module, Import]]:
+    return [(m, i) for m in CODE for i in layers.imports(m)]
+
+
+def _report(found: list[str]) -> None:
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_every_module_has_a_row_in_the_table():
+    known = {"jaxpolicy"}
+    _report([m.path for m in CODE if m.name not in known and layers.row(m.name) is None])
+
+
+def _allowed(module: Module, target: str) -> bool:
+    key = layers.row(module.name)
+    permitted = (key, *layers.TABLE[key]) if key else ()
+    return any(layers.within(target, p) for p in permitted)
+
+
+def test_imports_follow_the_table():
+    _report(
+        [
+            f"{m.path}:{i.line} {m.name} may not import {i.target}"
+            for m, i in _all_imports()
+            if _ours(i.target) and not _allowed(m, i.target)
+        ]
+    )
+
+
+def test_no_relative_imports():
+    _report([f"{m.path}:{i.line}" for m, i in _all_imports() if i.target.startswith(".")])
+
+
+def test_no_import_cycles():
+    graph = {
+        m.name: {i.target for i in layers.imports(m) if _ours(i.target) and not i.deferred}
+        for m in layers.modules(*layers.ALL)
+    }
+    # A package face imports its own modules; only a way back is a cycle.
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as e:
+        pytest.fail(" -> ".join(e.args[1]))
+
+
+def test_third_party_packages_stay_where_they_belong():
+    _report(
+        [
+            f"{m.path}:{i.line} {i.target} belongs in {' or '.join(places)} only"
+            for m, i in _all_imports()
+            for name, places in ONLY_IN.items()
+            if layers.within(i.target, name)
+            if not any(layers.within(m.name, p) for p in places)
+        ]
+    )
+
+
+def test_slow_packages_are_imported_inside_functions():
+    _report(
+        [
+            f"{m.path}:{i.line} import {i.target} inside the function that needs it"
+            for m, i in _all_imports()
+            if not i.deferred and any(layers.within(i.target, name) for name in DEFERRED)
+        ]
+    )
+
+
+def test_schema_needs_the_standard_library_only():
+    (schema,) = [m for m in CODE if m.name == "jaxpolicy.schema"]
+    roots = {i.target.split(".")[0] for i in layers.imports(schema)}
+    assert roots <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", ["jaxpolicy.specs", "jaxpolicy.chunking"])
+def test_numeric_core_needs_numpy_only(name):
+    (module,) = [m for m in CODE if m.name == name]
+    roots = {i.target.split(".")[0] for i in layers.imports(module)}
+    assert roots <= sys.stdlib_module_names | {"numpy", "jaxpolicy"}
+
+
+def test_no_jax_where_a_controller_runs():
+    _report(
+        [
+            f"{m.path}:{i.line} imports {i.target}"
+            for m, i in _all_imports()
+            if any(layers.within(m.name, p) for p in WITHOUT_JAX)
+            if i.target.split(".")[0] in TRAINING_STACK
+        ]
+    )
+
+
+def _run(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=layers.ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_jaxpolicy_pulls_in_no_other_package():
+    # What the interpreter loads by itself (.pth files) is subtracted.
+    _run(
+        "import sys; before = set(sys.modules); import jaxpolicy; "
+        "new = set(sys.modules) - before; assert new == {'jaxpolicy'}, new"
+    )
+
+
+def test_controller_side_imports_without_the_training_stack():
+    modules = [m.name for m in CODE if any(layers.within(m.name, p) for p in WITHOUT_JAX)]
+    # None in sys.modules makes any import of that name fail.
+    _run(
+        f"import importlib, sys; sys.modules.update(dict.fromkeys({TRAINING_STACK!r}))\n"
+        f"for name in {modules!r}: importlib.import_module(name)"
+    )
+
+
+def test_programs_are_not_imported_by_the_library():
+    _report(
+        [
+            f"{m.path}:{i.line} imports {i.target}"
+            for m, i in _all_imports()
+            if m.name.startswith("jaxpolicy") and i.target.split(".")[0] in layers.PROGRAMS
+        ]
+    )
+
+
+def test_only_programs_import_the_experiment_schema():
+    _report(
+        [
+            f"{m.path}:{i.line}"
+            for m, i in _all_imports()
+            if i.target == "jaxpolicy.experiment" and m.name.startswith("jaxpolicy")
+        ]
+    )
+
+
+# The checks above must be able to fail: a table that allows all, or a reader that
+# misses a form of import, would pass silently.
+def test_reader_sees_every_form_of_import():
+    source = (
+        "import tensorflow.lite as t, numpy\n"
+        "from jaxpolicy import chunking\n"
+        "from jaxpolicy.specs import ArraySpec\n"
+        "from . import x\n"
+        "def f():\n  from onnx import helper\n"
+    )
+    module = Module("m.py", "m", source, layers.ast.parse(source))
+    assert [(i.target, i.line, i.deferred) for i in layers.imports(module)] == [
+        ("tensorflow.lite", 1, False),
+        ("numpy", 1, False),
+        ("jaxpolicy.chunking", 2, False),
+        ("jaxpolicy.specs", 3, False),
+        ("..x", 4, False),
+        ("onnx.helper", 6, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "allowed"),
+    [
+        ("jaxpolicy.deploy.runtime", "jaxpolicy.chunking", True),
+        ("jaxpolicy.deploy.runtime", "jaxpolicy.deploy.backends", True),
+        ("jaxpolicy.deploy.runtime", "jaxpolicy.types", False),
+        ("jaxpolicy.evaluation.rollout", "jaxpolicy.training.factory", True),
+        ("jaxpolicy.evaluation.rollout", "jaxpolicy.training.loop", False),
+        ("jaxpolicy.networks.mlp", "jaxpolicy.sim", False),
+        ("jaxpolicy.specs", "jaxpolicy.types", False),
+        ("launch.train", "jaxpolicy.training.loop", True),
+    ],
+)
+def test_table_says(name, target, allowed):
+    module = Module("", name, "", layers.ast.parse(""))
+    assert _allowed(module, target) is allowed
