@@ -1,0 +1,1 @@
+"""Training: configuration, the loop, checkpoints and what is made from them."""

@@ -1,0 +1,195 @@
+"""Checkpoints: `<workdir>/checkpoints/<step>/{params,train_state,assets}`.
+
+`params` is all that acting needs (statistics included), `train_state` the rest of
+TrainState, `assets` plain JSON: configuration, PolicySpec, dataset hash and the
+position of the run. A checkpoint appears whole or not at all (Orbax renames it into
+place); what a killed run left half-written is removed when the next one opens the
+directory. `checkpoints/best` is a link to the best step, for people; the library asks
+`best_step`, which reads the metric stored in each checkpoint.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxpolicy.specs import InputError
+from jaxpolicy.types import Params, TrainState
+
+__all__ = [
+    "DIRECTORY",
+    "Checkpointer",
+    "latest_assets",
+    "load_assets",
+    "load_params",
+    "resolve_step",
+]
+
+DIRECTORY = "checkpoints"
+BEST = "best"
+_SCORE = "score"
+
+
+class Checkpointer:
+    """Saves in the background; keeps the newest ones and the best one."""
+
+    def __init__(self, workdir: str | os.PathLike[str], max_to_keep: int = 1):
+        """Opens (creates) `<workdir>/checkpoints`; removes unfinished checkpoints."""
+        self._root = Path(workdir).resolve() / DIRECTORY
+        self._manager = ocp.CheckpointManager(self._root, options=_options(max_to_keep))
+
+    def save(
+        self, step: int, state: TrainState, assets: Mapping[str, Any], score: float | None = None
+    ) -> None:
+        """Starts saving `state`.
+
+        Args:
+          step: updates done.
+          state: all of training.
+          assets: JSON contents.
+          score: lower is better; None where it was not validated.
+        """
+        rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            train_state=ocp.args.StandardSave(rest),
+            assets=ocp.args.JsonSave(dict(assets)),
+        )
+        metrics = None if score is None else {_SCORE: float(score)}
+        self._manager.save(step, args=items, metrics=metrics, force=True)
+
+    def latest_step(self) -> int | None:
+        """Newest step saved, None without any."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """Best validated step, else the newest, None without any."""
+        return _best(self._manager)
+
+    def assets(self, step: int) -> dict[str, Any]:
+        """Assets of `step`."""
+        items = ocp.args.Composite(assets=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=items).assets
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """State of `step` with the shapes, dtypes and shardings of `like`."""
+        rest = {"step": like.step, "opt_state": like.opt_state, "key": like.key}
+        items = ocp.args.Composite(
+            params=ocp.args.StandardRestore(like.params),
+            train_state=ocp.args.StandardRestore(rest),
+        )
+        found = self._manager.restore(step, args=items)
+        return TrainState(params=found.params, **found.train_state)
+
+    def params(self, step: int, like: Params) -> Params:
+        """Parameters of `step` with the shapes, dtypes and shardings of `like`."""
+        return _restore_params(self._manager, step, like)
+
+    def wait(self) -> None:
+        """Waits for saves under way and points `checkpoints/best` at the best one."""
+        self._manager.wait_until_finished()
+        _link(self._root, self.best_step())
+
+    def close(self) -> None:
+        """Waits as `wait` and frees the threads."""
+        self.wait()
+        self._manager.close()
+
+
+def _options(max_to_keep: int) -> ocp.CheckpointManagerOptions:
+    keep = checkpoint_managers.AnyPreservationPolicy(
+        [
+            checkpoint_managers.LatestN(max_to_keep),
+            checkpoint_managers.BestN(
+                get_metric_fn=_score,
+                reverse=True,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+    )
+    return ocp.CheckpointManagerOptions(
+        preservation_policy=keep,
+        best_fn=_score,
+        best_mode="min",
+        cleanup_tmp_directories=True,
+        save_root_metadata=False,
+    )
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return metrics[_SCORE]
+
+
+def _best(manager: ocp.CheckpointManager) -> int | None:
+    best = manager.best_step()
+    return manager.latest_step() if best is None else best
+
+
+def _restore_params(manager: ocp.CheckpointManager, step: int, like: Params) -> Params:
+    items = ocp.args.Composite(params=ocp.args.StandardRestore(like))
+    return manager.restore(step, args=items).params
+
+
+def _link(root: Path, step: int | None) -> None:
+    """Points root/best at root/<step>, atomically."""
+    if step is None:
+        return
+    temporary = root / f".{BEST}.{os.getpid()}.tmp"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(str(step))
+    os.replace(temporary, root / BEST)
+
+
+def resolve_step(workdir: str | os.PathLike[str], which: str | int = BEST) -> int:
+    """The step that "best", "latest" or a number stands for.
+
+    Raises:
+      InputError: no checkpoint there, or not that one.
+    """
+    root = Path(workdir) / DIRECTORY
+    with _reader(workdir) as manager:
+        steps = manager.all_steps()
+        if not steps:
+            raise InputError(f"{root}: no finished checkpoint; train first")
+        names = {BEST: _best(manager), "latest": manager.latest_step()}
+        step = names.get(str(which), which)
+    if not str(step).isdigit() or int(step) not in steps:
+        raise InputError(f"{root}: no checkpoint '{which}'; there are best, latest, {steps}")
+    return int(step)
+
+
+def load_assets(workdir: str | os.PathLike[str], step: int) -> dict[str, Any]:
+    """Assets of a checkpoint, read-only."""
+    with _reader(workdir) as manager:
+        items = ocp.args.Composite(assets=ocp.args.JsonRestore())
+        return manager.restore(step, args=items).assets
+
+
+def latest_assets(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Assets of the newest checkpoint, empty where there is none."""
+    if not (Path(workdir) / DIRECTORY).is_dir():
+        return {}
+    with _reader(workdir) as manager:
+        step = manager.latest_step()
+    return {} if step is None else load_assets(workdir, step)
+
+
+def load_params(workdir: str | os.PathLike[str], step: int, like: Params) -> Params:
+    """Parameters of a checkpoint, read-only, with the shapes and dtypes of `like`."""
+    with _reader(workdir) as manager:
+        return _restore_params(manager, step, like)
+
+
+def _reader(workdir: str | os.PathLike[str]) -> ocp.CheckpointManager:
+    """A manager that changes nothing, safe beside a run that is still training."""
+    root = Path(workdir).resolve() / DIRECTORY
+    if not root.is_dir():
+        raise InputError(f"{root} not found: --workdir must be a directory made by training")
+    options = ocp.CheckpointManagerOptions(
+        read_only=True, create=False, save_interval_steps=0, best_fn=_score, best_mode="min"
+    )
+    return ocp.CheckpointManager(root, options=options)

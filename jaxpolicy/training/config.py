@@ -1,0 +1,146 @@
+"""Configuration of a training run: everything that decides the resulting parameters."""
+
+import dataclasses
+
+from jaxpolicy.algorithms.bc import BCConfig
+from jaxpolicy.data.config import DataConfig
+from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.specs import InputError
+
+__all__ = ["LoopConfig", "OptimizerConfig", "TrainConfig"]
+
+OPTIMIZERS = ("adam", "adamw")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Gradient descent.
+
+    Attributes:
+      name: one of OPTIMIZERS.
+      learning_rate: peak learning rate.
+      schedule: one of SCHEDULES, after the warm-up; cosine ends at 0 on the last step.
+      warmup_steps: steps of linear rise from 0.
+      weight_decay: decoupled decay of kernels (not of biases and scales), adamw only.
+      clip_norm: largest global gradient norm, 0 for no clipping.
+      betas: decay rates of the two moments.
+    """
+
+    name: str = "adamw"
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer.name", self.name, OPTIMIZERS)
+        _one_of("optimizer.schedule", self.schedule, SCHEDULES)
+        _at_least("optimizer", self, {"warmup_steps": 0, "weight_decay": 0, "clip_norm": 0})
+        if self.learning_rate <= 0:
+            raise InputError(f"optimizer.learning_rate must be above 0, got {self.learning_rate}")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How long to train, and what happens when.
+
+    Attributes:
+      steps: updates in total.
+      epochs: passes over the training part in total; replaces `steps` where above 0.
+      batch_size: windows per update, over all devices and hosts.
+      steps_per_dispatch: updates per call of the compiled program, and per metrics row.
+      eval_every: updates between validations; 0 is once per epoch.
+      eval_batches: batches per validation at most; 0 is all of them.
+      checkpoint_every: updates between checkpoints; 0 is at every validation. An
+        improved validation is always kept.
+      patience: validations without improvement before stopping; 0 never stops early.
+      monitor: validation metric that decides which checkpoint is best: "val/<metric>"
+        or "eval/<metric>" of the in-loop evaluation.
+      monitor_mode: "min" or "max".
+      max_to_keep: newest checkpoints kept beside the best one.
+      devices: devices to train on; 0 is all of them.
+      tensorboard: also write TensorBoard files.
+      progress: show a progress bar.
+    """
+
+    steps: int = 1000
+    epochs: int = 0
+    batch_size: int = 64
+    steps_per_dispatch: int = 50
+    eval_every: int = 100
+    eval_batches: int = 0
+    checkpoint_every: int = 0
+    patience: int = 0
+    monitor: str = "val/loss"
+    monitor_mode: str = "min"
+    max_to_keep: int = 1
+    devices: int = 0
+    tensorboard: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("loop.monitor_mode", self.monitor_mode, ("min", "max"))
+        ones = ("steps", "batch_size", "steps_per_dispatch", "max_to_keep")
+        zeros = ("epochs", "eval_every", "eval_batches", "checkpoint_every", "patience", "devices")
+        _at_least("loop", self, dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0))
+        if not self.monitor.startswith(("val/", "eval/")):
+            raise InputError(f"loop.monitor must start with val/ or eval/, got '{self.monitor}'")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+      name: name of the experiment.
+      seed: of parameters, sampling and augmentation.
+      dataset: directory of demonstrations; "" is `<workdir>/dataset`.
+      env: the simulated world the data comes from and the policy is tested in.
+      data: what is read from the dataset.
+      network: architecture.
+      algorithm: key of `factory.ALGORITHMS`; its settings are in the field of that name.
+      bc: behavioural cloning.
+      optimizer: see OptimizerConfig.
+      loop: see LoopConfig.
+      n_obs_steps: O, observations seen.
+      horizon: H, actions predicted.
+      n_action_steps: actions executed before predicting again.
+    """
+
+    name: str = "experiment"
+    seed: int = 0
+    dataset: str = ""
+    env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    algorithm: str = "bc"
+    bc: BCConfig = dataclasses.field(default_factory=BCConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+    n_obs_steps: int = 1
+    horizon: int = 1
+    n_action_steps: int = 1
+
+    def __post_init__(self) -> None:
+        counts = ("n_obs_steps", "horizon", "n_action_steps")
+        _at_least("config", self, dict.fromkeys(counts, 1) | {"seed": 0})
+        if self.n_action_steps > self.horizon:
+            raise InputError(
+                f"n_action_steps ({self.n_action_steps}) exceeds horizon ({self.horizon})"
+            )
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{key} must be one of {', '.join(known)}, got '{value}'")
+
+
+def _at_least(section: str, config: object, lowest: dict[str, int]) -> None:
+    for name, low in lowest.items():
+        value = getattr(config, name)
+        if value < low:
+            raise InputError(f"{section}.{name} must be at least {low}, got {value}")

@@ -1,0 +1,172 @@
+"""From configuration to objects: optimiser, algorithm, and a trained policy from disk."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxpolicy import schema
+from jaxpolicy.algorithms import bc
+from jaxpolicy.normalization import NormStats
+from jaxpolicy.specs import InputError
+from jaxpolicy.training import checkpoint, sharding
+from jaxpolicy.training.config import OptimizerConfig, TrainConfig
+from jaxpolicy.types import Algorithm, Batch, DatasetSpec, Params, PolicySpec
+
+__all__ = [
+    "ALGORITHMS",
+    "LoadedPolicy",
+    "example_batch",
+    "load_policy",
+    "make_algorithm",
+    "make_optimizer",
+    "make_policy_spec",
+    "make_schedule",
+]
+
+# name -> make(policy_spec, network_config, config, optimizer, norm) -> Algorithm; the
+# field of TrainConfig with that name is `config`.
+ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"bc": bc.make}
+
+PRIVILEGED = "privileged"
+
+
+class LoadedPolicy(NamedTuple):
+    """A trained policy and where it comes from.
+
+    Attributes:
+      algorithm: see types.Algorithm; `algorithm.act(params, observation, key)`.
+      policy_spec: inputs and outputs.
+      params: trained parameters, statistics included.
+      config: the run's config.json.
+      step: updates done.
+      dataset_hash: fingerprint of the dataset it was trained on.
+    """
+
+    algorithm: Algorithm
+    policy_spec: PolicySpec
+    params: Params
+    config: Mapping[str, Any]
+    step: int
+    dataset_hash: str
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate over `steps` updates: linear warm-up, then constant or cosine to 0."""
+    warmup = min(config.warmup_steps, steps)
+    peak = config.learning_rate
+    if config.schedule == "constant":
+        after: optax.Schedule = optax.constant_schedule(peak)
+    else:
+        after = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clipping, then Adam(W) with the schedule over `steps` updates."""
+    b1, b2 = config.betas
+    rate = make_schedule(config, steps)
+    if config.name == "adamw":
+        decay = config.weight_decay
+        rule = optax.adamw(rate, b1, b2, weight_decay=decay, mask=is_kernel)
+    else:
+        rule = optax.adam(rate, b1, b2)
+    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    return optax.chain(*clip, rule)
+
+
+def is_kernel(params: Params) -> Any:
+    """True for arrays with two or more axes: weights, not biases and scales."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def make_policy_spec(config: TrainConfig, spec: DatasetSpec) -> PolicySpec:
+    """What the policy sees of a dataset: all of `spec` but the privileged state."""
+    inputs = tuple(s for s in spec.observation if s.name != PRIVILEGED)
+    if not inputs:
+        raise InputError("the policy would see nothing: data.cameras, proprio and language are off")
+    return PolicySpec(
+        inputs, spec.action, config.n_obs_steps, config.horizon, config.n_action_steps
+    )
+
+
+def make_algorithm(
+    config: TrainConfig, policy_spec: PolicySpec, norm: Mapping[str, NormStats], steps: int = 0
+) -> Algorithm:
+    """The algorithm that `config` names, with network and optimiser bound.
+
+    Args:
+      config: see TrainConfig.
+      policy_spec: inputs and outputs.
+      norm: statistics by key.
+      steps: updates of the whole run, for the schedule; 0: `config.loop.steps`.
+
+    Raises:
+      InputError: unknown algorithm, or a value it does not accept.
+    """
+    if config.algorithm not in ALGORITHMS:
+        known = ", ".join(sorted(ALGORITHMS))
+        raise InputError(f"algorithm must be one of {known}, got '{config.algorithm}'")
+    network = config.network
+    if config.data.image_size and not network.image_size:
+        network = dataclasses.replace(network, image_size=config.data.image_size)
+    optimizer = make_optimizer(config.optimizer, steps or config.loop.steps)
+    settings = getattr(config, config.algorithm)
+    return ALGORITHMS[config.algorithm](policy_spec, network, settings, optimizer, norm)
+
+
+def example_batch(policy_spec: PolicySpec, batch_size: int = 1) -> Batch:
+    """Zeros with the shapes and dtypes of a batch of `batch_size` windows."""
+    spec, b, o, h = policy_spec, batch_size, policy_spec.n_obs_steps, policy_spec.horizon
+    observation = {s.name: np.zeros((b, o, *s.shape), s.dtype) for s in spec.observation}
+    action = np.zeros((b, h, spec.action.size), np.float32)
+    return Batch(observation, action, np.ones((b, h), bool))
+
+
+def load_policy(workdir: str | os.PathLike[str], which: str | int = "best") -> LoadedPolicy:
+    """The trained policy of a run directory; nothing there is changed.
+
+    Args:
+      workdir: run directory.
+      which: "best", "latest" or a step.
+
+    Raises:
+      InputError: no such checkpoint.
+    """
+    step = checkpoint.resolve_step(workdir, which)
+    assets = checkpoint.load_assets(workdir, step)
+    policy_spec = spec_from_dict(assets["policy_spec"])
+    config = config_from_dict(assets["config"])
+    algorithm = make_algorithm(config, policy_spec, _blank_norm(policy_spec))
+    mesh = sharding.make_mesh(1)
+    like = sharding.abstract(
+        algorithm.init, mesh, jax.random.key(0), example_batch(policy_spec)
+    ).params
+    params = checkpoint.load_params(workdir, step, like)
+    return LoadedPolicy(
+        algorithm, policy_spec, params, assets["config"], step, assets["dataset_hash"]
+    )
+
+
+def config_from_dict(value: Mapping[str, Any]) -> TrainConfig:
+    """TrainConfig out of a stored configuration, which may hold more than that."""
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    return schema.from_mapping(TrainConfig, {k: v for k, v in value.items() if k in known})
+
+
+def spec_from_dict(value: Mapping[str, Any]) -> PolicySpec:
+    """PolicySpec out of `schema.to_mapping` read back from JSON."""
+    return schema.from_mapping(PolicySpec, value, "policy_spec")
+
+
+def _blank_norm(policy_spec: PolicySpec) -> dict[str, NormStats]:
+    """Statistics of the right shapes; the real ones are in the checkpoint's parameters."""
+    sizes = {s.name: s.shape[-1] for s in policy_spec.observation if s.name == "proprio"}
+    sizes["action"] = policy_spec.action.size
+    return {k: NormStats(*[np.zeros(n, np.float32)] * 6) for k, n in sizes.items()}

@@ -1,0 +1,112 @@
+"""Files of a run directory that are not checkpoints, and whether a run may continue there."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxpolicy import schema
+from jaxpolicy.data import atomic
+from jaxpolicy.specs import InputError
+from jaxpolicy.training.config import TrainConfig
+
+__all__ = [
+    "CONFIG_FILE",
+    "FREE_KEYS",
+    "check_same_config",
+    "check_writable",
+    "differing_key",
+    "versions",
+    "write_config",
+]
+
+CONFIG_FILE = "config.json"
+
+# Keys that change speed or bookkeeping, not the parameters: a run may be resumed with
+# other values. The dataset is compared by content, not by path.
+FREE_KEYS = (
+    "name",
+    "dataset",
+    "env.workers",
+    "data.loader",
+    "data.cache_budget_mb",
+    "loop.devices",
+    "loop.max_to_keep",
+    "loop.progress",
+    "loop.tensorboard",
+)
+_PACKAGES = ("jaxpolicy", "jax", "jaxlib", "flax", "optax", "numpy")
+_ABSENT = "<absent>"
+
+
+def check_writable(workdir: str | os.PathLike[str]) -> None:
+    """Creates `workdir`; raises InputError where nothing can be written into it."""
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
+    except OSError as e:
+        raise InputError(f"--workdir={os.fspath(workdir)} cannot be written: {e.strerror}") from e
+
+
+def write_config(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
+    """Writes `<workdir>/config.json`, atomically."""
+    text = json.dumps(schema.to_mapping(config), indent=2) + "\n"
+    atomic.write_text(Path(workdir) / CONFIG_FILE, text)
+
+
+def check_same_config(
+    config: TrainConfig, assets: Mapping[str, Any], workdir: str | os.PathLike[str]
+) -> None:
+    """Raises InputError unless `config` continues the checkpoint with these assets.
+
+    Args:
+      config: what is to be trained.
+      assets: of the newest checkpoint, empty without one.
+      workdir: run directory, for the message.
+    """
+    if not assets:
+        return
+    wanted, found = _comparable(schema.to_mapping(config)), _comparable(assets["config"])
+    key = differing_key(wanted, found)
+    if key:
+        raise InputError(
+            f"{os.fspath(workdir)} holds checkpoints of another configuration: {key} is "
+            f"{found.get(key, _ABSENT)} there and {wanted.get(key, _ABSENT)} now; use another "
+            "--workdir, or the same value to resume"
+        )
+
+
+def differing_key(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """First key whose values differ, "" when there is none."""
+    keys = [*wanted, *(k for k in found if k not in wanted)]
+    return next((k for k in keys if wanted.get(k, _ABSENT) != found.get(k, _ABSENT)), "")
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys of what decides the parameters, as JSON holds them."""
+    known = TrainConfig.__dataclass_fields__
+    flat = _flatten(json.loads(json.dumps({k: v for k, v in config.items() if k in known})))
+    return {k: v for k, v in flat.items() if k not in FREE_KEYS}
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        nested = isinstance(item, Mapping)
+        flat |= _flatten(item, f"{prefix}{name}.") if nested else {prefix + name: item}
+    return flat
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
