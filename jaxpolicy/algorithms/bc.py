@@ -1,0 +1,329 @@
+"""Behavioural cloning of action chunks.
+
+The network regresses the next H actions of the demonstrator in normalised units:
+
+    loss = sum(mask * (f(o) - a)^2) / (A sum(mask)) + l2 * sum(w^2)
+
+over a batch of windows, where mask drops actions beyond the end of an episode and w
+are the weights (not the biases) of the network.
+
+Every function is pure and takes the frozen `Setup` first; `make` binds it. Use either:
+
+    algorithm = bc.make(policy_spec, network_config, config, optimizer, norm)
+    state, metrics = jax.jit(algorithm.train_step)(state, batch)
+
+    state, metrics = jax.jit(bc.train_step, static_argnums=0)(setup, state, batch)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpolicy import normalization
+from jaxpolicy.networks import augment
+from jaxpolicy.networks.encoder import NetworkConfig, resolve
+from jaxpolicy.networks.policy import ChunkPolicy
+from jaxpolicy.normalization import NormStats
+from jaxpolicy.specs import InputError, is_camera
+from jaxpolicy.types import Algorithm, Batch, Metrics, Observation, Params, PolicySpec, TrainState
+
+__all__ = [
+    "BCConfig",
+    "Setup",
+    "act",
+    "confidence",
+    "eval_step",
+    "init",
+    "loss",
+    "make",
+    "make_setup",
+    "train_step",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class BCConfig:
+    """Behavioural cloning.
+
+    Attributes:
+      l2: weight of the sum of squared weights in the loss.
+      shift: largest random shift of the images while training, in pixels of the
+        network's input; 0: none.
+      action_norm: how actions are normalised, one of normalization.METHODS.
+      proprio_norm: how proprioception is normalised.
+      confidence_draws: perturbed copies that `confidence` compares.
+      confidence_noise: standard deviation of their proprioception, in network units.
+      confidence_scale: spread of actions, in network units, at which `confidence` has
+        fallen to 1 / e.
+    """
+
+    l2: float = 1e-6
+    shift: int = 4
+    action_norm: str = "min_max"
+    proprio_norm: str = "mean_std"
+    confidence_draws: int = 8
+    confidence_noise: float = 0.02
+    confidence_scale: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """Everything the functions of this module need besides arrays; hashable.
+
+    Attributes:
+      network: (normalised observation, train) -> [B, H, A] in network units.
+      optimizer: updates the network's parameters.
+      config: see BCConfig.
+      policy_spec: inputs and outputs.
+      image_size: see NetworkConfig.
+    """
+
+    network: nn.Module
+    optimizer: optax.GradientTransformation
+    config: BCConfig
+    policy_spec: PolicySpec
+    image_size: int = 0
+
+
+def make(
+    policy_spec: PolicySpec,
+    network: NetworkConfig,
+    config: BCConfig,
+    optimizer: optax.GradientTransformation,
+    norm: Mapping[str, NormStats],
+) -> Algorithm:
+    """Binds this module's functions.
+
+    Args:
+      policy_spec: inputs and outputs.
+      network: see NetworkConfig.
+      config: see BCConfig.
+      optimizer: e.g. optax.adamw(1e-3).
+      norm: statistics of "action" [A] and, where it is an input, "proprio" [P].
+
+    Raises:
+      InputError: a value or a statistic is wrong or missing.
+    """
+    setup = make_setup(policy_spec, network, config, optimizer)
+    statistics = _check_norm(policy_spec, norm)
+    return Algorithm(
+        init=functools.partial(init, setup, statistics),
+        train_step=functools.partial(train_step, setup),
+        eval_step=functools.partial(eval_step, setup),
+        act=functools.partial(act, setup),
+        confidence=functools.partial(confidence, setup),
+    )
+
+
+def make_setup(
+    policy_spec: PolicySpec,
+    network: NetworkConfig,
+    config: BCConfig,
+    optimizer: optax.GradientTransformation,
+) -> Setup:
+    """Checks the configuration and builds the network.
+
+    Raises:
+      InputError: names the key that is wrong.
+    """
+    for key in ("action_norm", "proprio_norm"):
+        method = getattr(config, key)
+        if method not in normalization.METHODS:
+            raise InputError(f"bc.{key} must be one of {normalization.METHODS}, got '{method}'")
+    if config.shift < 0 or config.confidence_draws < 2 or config.confidence_scale <= 0:
+        raise InputError("bc needs shift >= 0, confidence_draws >= 2, confidence_scale > 0")
+    network = resolve(network)
+    module = ChunkPolicy(network, policy_spec.horizon, policy_spec.action.size)
+    return Setup(module, optimizer, config, policy_spec, network.image_size)
+
+
+def _check_norm(policy_spec: PolicySpec, norm: Mapping[str, NormStats]) -> dict[str, NormStats]:
+    """The statistics that the policy uses, as NumPy or JAX arrays of the right length."""
+    sizes = {s.name: s.shape[-1] for s in policy_spec.observation if s.name == "proprio"}
+    sizes["action"] = policy_spec.action.size
+    for key, size in sizes.items():
+        if key not in norm:
+            raise InputError(f"statistics of '{key}' are missing; fit them on the training split")
+        got = norm[key].mean.shape
+        if got != (size,):
+            raise InputError(f"statistics of '{key}' must have shape [{size}], got {list(got)}")
+    return {key: norm[key] for key in sorted(sizes)}
+
+
+def init(setup: Setup, norm: Mapping[str, NormStats], key: jax.Array, batch: Batch) -> TrainState:
+    """Random parameters and optimiser state; of `batch` only shapes matter."""
+    key_network, key_state = jax.random.split(key)
+    observation = _network_input(setup, norm, batch.observation)
+    network = setup.network.init(key_network, observation)["params"]
+    # Copies, so that donating the state never frees the caller's statistics.
+    statistics = jax.tree.map(lambda x: jnp.array(x, jnp.float32), dict(norm))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params={"network": network, "norm": statistics},
+        opt_state=setup.optimizer.init(network),
+        key=key_state,
+    )
+
+
+def _network_input(setup: Setup, norm: Params, observation: Observation) -> dict[str, Any]:
+    """Declared inputs only: images resized, proprioception in network units."""
+    result = {}
+    for spec in setup.policy_spec.observation:
+        value = observation[spec.name]
+        if is_camera(spec.name):
+            value = augment.resize(value, setup.image_size)
+        elif spec.name == "proprio":
+            value = normalization.normalize(norm["proprio"], value, setup.config.proprio_norm)
+        result[spec.name] = value
+    return result
+
+
+def _shift_images(setup: Setup, key: jax.Array, observation: Observation) -> dict[str, Any]:
+    """Every camera of every sample shifted independently, all O steps together."""
+    keys = jax.random.split(key, len(observation))
+    return {
+        name: augment.random_shift(k, value, setup.config.shift) if is_camera(name) else value
+        for k, (name, value) in zip(keys, sorted(observation.items()), strict=True)
+    }
+
+
+def loss(
+    setup: Setup, network: Params, norm: Params, batch: Batch, key: jax.Array | None
+) -> tuple[jax.Array, Metrics]:
+    """The loss of the module's header and its terms.
+
+    Args:
+      setup: see Setup.
+      network: parameters of the network.
+      norm: statistics by key.
+      batch: see Batch.
+      key: PRNG key of augmentation and dropout; None: neither, as at test time.
+
+    Returns:
+      The loss [] and metrics, each []: "loss", "mse", "l2" (terms of the loss),
+      "action_error" (mean absolute error, network units), and "action_error_m",
+      "action_error_rad" (over the elements with that unit, where there are any).
+    """
+    observation = _network_input(setup, norm, batch.observation)
+    if key is None:
+        predicted = setup.network.apply({"params": network}, observation)
+    else:
+        key_shift, key_dropout = jax.random.split(key)
+        observation = _shift_images(setup, key_shift, observation)
+        rngs = {"dropout": key_dropout}
+        predicted = setup.network.apply({"params": network}, observation, True, rngs=rngs)
+    target = normalization.normalize(norm["action"], batch.action, setup.config.action_norm)
+    mask = batch.action_mask.astype(jnp.float32)[..., None]
+    mse = _masked_mean(jnp.square(predicted - target), mask)
+    l2 = setup.config.l2 * _squared_weights(network)
+    errors = _errors(setup, norm, jnp.abs(predicted - target), mask)
+    return mse + l2, {"loss": mse + l2, "mse": mse, "l2": l2, **errors}
+
+
+def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of [B, H, A] where mask [B, H, 1] is 1."""
+    return (values * mask).sum() / jnp.maximum(mask.sum() * values.shape[-1], 1.0)
+
+
+def _squared_weights(network: Params) -> jax.Array:
+    """Sum of squares of all arrays with two or more axes (kernels, not biases)."""
+    kernels = [x for x in jax.tree.leaves(network) if x.ndim > 1]
+    return sum((jnp.square(x).sum() for x in kernels), jnp.zeros(()))
+
+
+def _errors(setup: Setup, norm: Params, error: jax.Array, mask: jax.Array) -> Metrics:
+    """Mean absolute errors; `error` [B, H, A] is absolute, in network units."""
+    method = setup.config.action_norm
+    zero = normalization.denormalize(norm["action"], jnp.zeros_like(error), method)
+    physical = jnp.abs(normalization.denormalize(norm["action"], error, method) - zero)
+    result = {"action_error": _masked_mean(error, mask)}
+    for unit in ("m", "rad"):
+        index = setup.policy_spec.action.indices_of_unit(unit)
+        if index:
+            result[f"action_error_{unit}"] = _masked_mean(physical[..., list(index)], mask)
+    return result
+
+
+def train_step(setup: Setup, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """One update; metrics of `loss` and "grad_norm". Randomness: fold_in(key, step)."""
+    key = jax.random.fold_in(state.key, state.step)
+    network, norm = state.params["network"], state.params["norm"]
+    gradient_of = jax.grad(loss, argnums=1, has_aux=True)
+    gradient, metrics = gradient_of(setup, network, norm, batch, key)
+    updates, opt_state = setup.optimizer.update(gradient, state.opt_state, network)
+    params = {"network": optax.apply_updates(network, updates), "norm": norm}
+    metrics = {**metrics, "grad_norm": optax.global_norm(gradient)}
+    return TrainState(state.step + 1, params, opt_state, state.key), metrics
+
+
+def eval_step(setup: Setup, params: Params, batch: Batch) -> Metrics:
+    """Metrics of `loss` without augmentation or dropout."""
+    return loss(setup, params["network"], params["norm"], batch, None)[1]
+
+
+def act(
+    setup: Setup, params: Params, observation: Observation, key: jax.Array | None = None
+) -> jax.Array:
+    """Predicted action chunk.
+
+    Args:
+      setup: see Setup.
+      params: TrainState.params.
+      observation: raw, each [B, O, ...].
+      key: unused, because the prediction is deterministic.
+
+    Returns:
+      [B, H, A] in physical units.
+    """
+    del key
+    network_input = _network_input(setup, params["norm"], observation)
+    chunk = setup.network.apply({"params": params["network"]}, network_input)
+    method = setup.config.action_norm
+    return normalization.denormalize(params["norm"]["action"], chunk, method)
+
+
+def confidence(setup: Setup, params: Params, observation: Observation, key: jax.Array) -> jax.Array:
+    """How little the next action moves when the observation is perturbed.
+
+    exp(-s / confidence_scale), with s the standard deviation of the chunk's first
+    action in network units, averaged over its elements, over `confidence_draws` copies
+    whose images are shifted at random (by up to `shift`, at least 1 pixel) and whose
+    proprioception is noisy. It measures stability, the only uncertainty that a
+    deterministic policy has; it is not a probability of success, and evaluation reports
+    how well it is calibrated as one.
+
+    Args:
+      setup: see Setup.
+      params: TrainState.params.
+      observation: raw, each [B, O, ...].
+      key: PRNG key of the perturbations.
+
+    Returns:
+      [B] in (0, 1].
+    """
+    network_input = _network_input(setup, params["norm"], observation)
+    keys = jax.random.split(key, setup.config.confidence_draws)
+    perturbed_action = functools.partial(_perturbed_action, setup, params, network_input)
+    actions = jax.lax.map(perturbed_action, keys)
+    spread = actions.std(0).mean(-1)
+    return jnp.exp(-spread / setup.config.confidence_scale)
+
+
+def _perturbed_action(
+    setup: Setup, params: Params, network_input: Observation, key: jax.Array
+) -> jax.Array:
+    """First action [B, A], in network units, for a perturbed observation."""
+    key_shift, key_noise = jax.random.split(key)
+    shifting = dataclasses.replace(setup.config, shift=max(setup.config.shift, 1))
+    shifted = _shift_images(dataclasses.replace(setup, config=shifting), key_shift, network_input)
+    if "proprio" in shifted:
+        proprio = shifted["proprio"]
+        noise = jax.random.normal(key_noise, proprio.shape)
+        shifted["proprio"] = proprio + setup.config.confidence_noise * noise
+    return setup.network.apply({"params": params["network"]}, shifted)[:, 0]

@@ -1,0 +1,36 @@
+"""Networks that map observations to action chunks."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy.networks.encoder import NetworkConfig, ObservationEncoder
+from jaxpolicy.networks.mlp import MLP
+from jaxpolicy.types import Observation
+
+__all__ = ["ChunkPolicy"]
+
+
+class ChunkPolicy(nn.Module):
+    """Encoder, hidden layers and a linear head; one deterministic action chunk.
+
+    Attributes:
+      config: resolved NetworkConfig.
+      horizon: H.
+      action_size: A.
+    """
+
+    config: NetworkConfig
+    horizon: int
+    action_size: int
+
+    @nn.compact
+    def __call__(self, observation: Observation, train: bool = False) -> jax.Array:
+        """Observation window (see ObservationEncoder) -> [B, H, A] in network units."""
+        config = self.config
+        x = ObservationEncoder(config, name="encoder")(observation)
+        widths = (config.hidden,) * config.layers
+        dtype = jnp.dtype(config.dtype)
+        x = MLP(widths, config.dropout, dtype, name="mlp")(x, train)
+        y = nn.Dense(self.horizon * self.action_size, name="head")(x.astype(jnp.float32))
+        return y.reshape(-1, self.horizon, self.action_size)

@@ -1,0 +1,99 @@
+"""Image backbones: [N, H, W, C] centred float images -> [N, F] features."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolicy.networks import conv
+
+__all__ = ["GroupNorm", "PatchCNN", "spatial_softmax"]
+
+
+def spatial_softmax(logits: jax.Array) -> jax.Array:
+    """Expected image position of each channel under a softmax over pixels.
+
+    Finn et al. 2016, https://arxiv.org/abs/1509.06113, eq. 2. Written as one product
+    with the columns (x, y, 1), whose last one is the normaliser.
+
+    Args:
+      logits: [N, H, W, C].
+
+    Returns:
+      [N, 2 C] in [-1, 1]: x of every channel (left to right), then y (top to bottom).
+    """
+    n, height, width, channels = logits.shape
+    flat = logits.reshape(n, height * width, channels)
+    weights = jnp.exp(flat - jax.lax.stop_gradient(flat.max(1, keepdims=True)))
+    grid = jnp.asarray(_grid(height, width), logits.dtype)
+    x, y, total = jnp.moveaxis(jnp.einsum("npc,pk->nkc", weights, grid), 1, 0)
+    return jnp.concatenate([x / total, y / total], axis=-1)
+
+
+def _grid(height: int, width: int) -> np.ndarray:
+    """[H W, 3] columns (x, y, 1), coordinates from -1 to 1."""
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    return np.stack([x.ravel(), y.ravel(), np.ones(height * width)], axis=1).astype(np.float32)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018, https://arxiv.org/abs/1803.08494).
+
+    Attributes:
+      groups: must divide the channels.
+      epsilon: added to the variance.
+    """
+
+    groups: int = 8
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, ..., C] -> same shape; statistics in float32."""
+        channels = x.shape[-1]
+        grouped = x.reshape(x.shape[0], -1, self.groups, channels // self.groups)
+        grouped = grouped.astype(jnp.float32)
+        mean = grouped.mean((1, 3), keepdims=True)
+        variance = jnp.square(grouped - mean).mean((1, 3), keepdims=True)
+        normal = ((grouped - mean) * jax.lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        return (normal * scale + bias).astype(x.dtype)
+
+
+class PatchCNN(nn.Module):
+    """Patch stem, residual 3x3 convolutions by stage, spatial softmax.
+
+    Each stage starts with a patch convolution that divides the resolution (by `patch`
+    in the first stage, by 2 in later ones), because that is a matrix product.
+
+    Attributes:
+      patch: side of the stem's patches, in pixels.
+      widths: channels of each stage.
+      depths: residual convolutions of each stage.
+      group_norm: normalises before every convolution.
+      dtype: of the computation; parameters are float32.
+    """
+
+    patch: int = 4
+    widths: tuple[int, ...] = (32,)
+    depths: tuple[int, ...] = (2,)
+    group_norm: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """[N, H, W, C] -> [N, 2 widths[-1]] float32."""
+        x = images
+        for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
+            factor = 2 if stage else self.patch
+            x = conv.Conv2D(width, factor, factor, dtype=self.dtype)(x)
+            for _ in range(depth):
+                x = x + conv.Conv2D(width, dtype=self.dtype)(self._pre(x))
+        return spatial_softmax(x.astype(jnp.float32))
+
+    def _pre(self, x: jax.Array) -> jax.Array:
+        """What stands before a convolution."""
+        return nn.relu(GroupNorm()(x) if self.group_norm else x)
