@@ -109,7 +109,7 @@ class _Sample:
     def add(self, chunk: np.ndarray) -> None:
         self.rows.append(chunk[self._next :: self._stride])
         self._next = (self._next - len(chunk)) % self._stride
-        if sum(map(len, self.rows)) > self._limit:
+        while sum(map(len, self.rows)) > self._limit:
             # Rows kept so far are multiples of the stride: every other one is a
             # multiple of the doubled stride, and so must the next one be.
             kept = np.concatenate(self.rows)

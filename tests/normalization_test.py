@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy import normalization
+from jaxpolicy.normalization import NormStats
+from jaxpolicy.specs import InputError
+
+ROWS = np.array([[0.0, 5.0], [2.0, 5.0], [4.0, 5.0], [10.0, 5.0]], np.float32)
+
+
+def test_statistics_by_hand():
+    stats = normalization.fit([ROWS])
+    # Column 0: 0, 2, 4, 10. Mean 16/4 = 4; deviations -4, -2, 0, 6; variance
+    # (16 + 4 + 0 + 36)/4 = 14. Quantile q lies at rank 3q between sorted values:
+    # q01 = 0 + .03 * (2 - 0) = .06; q99 = rank 2.97 = 4 + .97 * (10 - 4) = 9.82.
+    np.testing.assert_allclose(stats.minimum, [0, 5])
+    np.testing.assert_allclose(stats.maximum, [10, 5])
+    np.testing.assert_allclose(stats.mean, [4, 5])
+    np.testing.assert_allclose(stats.std, [np.sqrt(14.0), 0], rtol=1e-6)
+    np.testing.assert_allclose(stats.q01, [0.06, 5], rtol=1e-6)
+    np.testing.assert_allclose(stats.q99, [9.82, 5], rtol=1e-6)
+    assert {np.asarray(s).dtype for s in stats} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("cuts", [(1,), (2, 3), (0, 1, 2, 3)])
+def test_statistics_do_not_depend_on_chunks(cuts):
+    whole, cut = normalization.fit([ROWS]), normalization.fit(np.split(ROWS, cuts))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, cut)
+
+
+def test_moments_keep_their_digits_far_from_zero():
+    # 1e6 + {-1, 1}: standard deviation 1, lost by mean(x^2) - mean(x)^2 in float32.
+    rows = 1e6 + np.tile([[-1.0], [1.0]], (5000, 1))
+    stats = normalization.fit(np.split(rows, 10))
+    np.testing.assert_allclose(stats.std, [1.0], rtol=1e-6)
+
+
+def test_quantiles_of_a_long_stream_come_from_an_even_sample():
+    # 0 ... N-1 in chunks of awkward length; the exact quantile q is q (N - 1).
+    n = 2**18 + 77_777
+    values = np.arange(n, dtype=np.float32)[:, None]
+    stats = normalization.fit(np.array_split(values, 13))
+    np.testing.assert_allclose(stats.q01, [0.01 * (n - 1)], rtol=1e-3)
+    np.testing.assert_allclose(stats.q99, [0.99 * (n - 1)], rtol=1e-3)
+
+
+@pytest.mark.parametrize("lengths", [(5, 1, 7, 3, 11), (16,), (1,) * 40, (9, 9), (77,), (77, 5)])
+def test_sample_keeps_every_nth_row_across_chunks(lengths):
+    sample = normalization._Sample(limit=8)
+    rows = np.arange(sum(lengths), dtype=np.float32)[:, None]
+    for chunk in np.split(rows, np.cumsum(lengths)[:-1]):
+        sample.add(chunk)
+    kept = np.concatenate(sample.rows)[:, 0]
+    np.testing.assert_array_equal(kept, rows[:: sample._stride, 0])
+    assert len(kept) <= 8
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_fit_refuses_what_is_not_finite(bad):
+    with pytest.raises(InputError, match="NaN or infinite"):
+        normalization.fit([ROWS, np.array([[0.0, bad]])])
+
+
+@pytest.mark.parametrize("chunks", [[], [np.zeros((0, 2))]])
+def test_fit_refuses_no_data(chunks):
+    with pytest.raises(InputError, match="no steps"):
+        normalization.fit(chunks)
+
+
+STATS = NormStats(
+    *(np.asarray(v, np.float32) for v in ([-1, 3], [3, 3], [2, 3], [4, 0], [0, 3], [2, 3]))
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "want"),
+    [
+        # x = [4, 5]; the second element is constant (3) and maps to x - 3 = 2.
+        ("none", [4.0, 5.0]),
+        # min -1, max 3: centre 1, half 2: (4 - 1) / 2 = 1.5.
+        ("min_max", [1.5, 2.0]),
+        # mean 2, std 4: (4 - 2) / 4 = .5.
+        ("mean_std", [0.5, 2.0]),
+        # q01 0, q99 2: centre 1, half 1: (4 - 1) / 1 = 3.
+        ("quantile", [3.0, 2.0]),
+    ],
+)
+def test_normalize_by_hand(method, want):
+    x = jnp.array([4.0, 5.0])
+    np.testing.assert_allclose(normalization.normalize(STATS, x, method), want, rtol=1e-6)
+
+
+def test_min_max_maps_its_range_to_one():
+    x = jnp.array([[-1.0, 3.0], [3.0, 3.0]])
+    got = normalization.normalize(STATS, x, "min_max")
+    np.testing.assert_allclose(got, [[-1, 0], [1, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("method", normalization.METHODS)
+def test_denormalize_is_the_inverse(method):
+    x = jax.random.normal(jax.random.key(0), (5, 3, 2))
+    back = normalization.denormalize(STATS, normalization.normalize(STATS, x, method), method)
+    np.testing.assert_allclose(back, x, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", normalization.METHODS)
+def test_maps_are_jittable_with_statistics_as_arguments(method):
+    x = jnp.ones((3, 2))
+    jitted = jax.jit(normalization.normalize, static_argnames="method")
+    np.testing.assert_allclose(
+        jitted(STATS, x, method=method), normalization.normalize(STATS, x, method), rtol=1e-6
+    )
+
+
+def test_unknown_method():
+    with pytest.raises(InputError, match="must be one of .* got 'minmax'"):
+        normalization.normalize(STATS, jnp.ones(2), "minmax")
+
+
+def test_running_statistics_agree_with_all_rows_at_once():
+    rows = np.random.default_rng(0).normal(3.0, 2.0, (60, 2)).astype(np.float32)
+    stats = normalization.init_running(2)
+    for part in np.split(rows, [10, 11, 40]):
+        stats = jax.jit(normalization.update_running)(stats, part)
+    assert stats.count == 60
+    np.testing.assert_allclose(stats.mean, rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(stats.m2 / stats.count, rows.var(0), rtol=1e-5)
+
+
+def test_running_normalisation_by_hand():
+    # Rows 1 and 5: mean 3, variance 4, std 2. (7 - 3) / 2 = 2; (103 - 3) / 2 = 50 -> 6.
+    stats = normalization.update_running(normalization.init_running(1), jnp.array([[1.0], [5.0]]))
+    got = normalization.normalize_running(stats, jnp.array([[7.0], [103.0], [-103.0]]), clip=6.0)
+    np.testing.assert_allclose(got, [[2.0], [6.0], [-6.0]], rtol=1e-6)
+
+
+def test_running_normalisation_before_any_row_is_finite():
+    got = normalization.normalize_running(
+        normalization.init_running(1), jnp.array([[1.0]]), clip=5.0
+    )
+    np.testing.assert_array_equal(got, [[5.0]])
