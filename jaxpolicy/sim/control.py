@@ -28,6 +28,7 @@ class Limits:
       yaw_step: largest rotation per control step, rad.
       joint_step: largest joint motion per control step of "joint_delta", rad.
       lead: how far the position target may be ahead of the tool per axis, m.
+      yaw_lead: how far the yaw target may be ahead of the tool, rad.
       joint_lead: how far joint targets may be ahead of the joints, rad.
       lower, upper: box the tool's target stays in, m.
       yaw: largest tool yaw to either side, rad.
@@ -37,6 +38,7 @@ class Limits:
     yaw_step: float = 0.12
     joint_step: float = 0.1
     lead: float = 0.03
+    yaw_lead: float = 0.15
     joint_lead: float = 0.3
     lower: tuple[float, float, float] = (0.3, -0.25, 0.012)
     upper: tuple[float, float, float] = (0.68, 0.25, 0.4)
@@ -118,7 +120,7 @@ def _cartesian_target(
     """Next target pose [4] of the tool: near it, inside the box."""
     position, rotation = robots.forward(robot, joints)
     tool = jnp.append(position, robots.yaw_of(rotation))
-    lead = np.array([limits.lead] * 3 + [limits.joint_lead], np.float32)
+    lead = np.array([limits.lead] * 3 + [limits.yaw_lead], np.float32)
     ahead = jnp.clip(pose + delta, tool - lead, tool + lead)
     lower = np.array([*limits.lower, -limits.yaw], np.float32)
     upper = np.array([*limits.upper, limits.yaw], np.float32)

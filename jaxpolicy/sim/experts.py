@@ -18,6 +18,7 @@ __all__ = ["lift", "reach"]
 HOVER = 0.08  # height above the object while aligning, m
 ALIGNED = 0.012  # horizontal distance at which descending is safe, m
 ALIGNED_YAW = 0.12  # rad
+GAIN = 0.6  # share of an error corrected per step; the arm lags about one step behind
 AT_OBJECT = 0.01  # distance at which to close, m
 HELD_WIDTH = 0.05  # an opening below this around the object means closing has begun, m
 
@@ -49,8 +50,9 @@ def lift(facts: Mapping[str, jax.Array], limits: control.Limits) -> jax.Array:
 def _action(
     move: jax.Array, turn: jax.Array, gripper: jax.Array, limits: control.Limits
 ) -> jax.Array:
-    """Cartesian action [5] within the limits: move [3] m, turn [] rad, gripper []."""
+    """Cartesian action [5] within the limits towards move [3] m away and turn [] rad."""
+    move = GAIN * move
     longest = jnp.max(jnp.abs(move)) / limits.step
     move = move / jnp.maximum(longest, 1.0)
-    turn = jnp.clip(turn, -limits.yaw_step, limits.yaw_step)
+    turn = jnp.clip(GAIN * turn, -limits.yaw_step, limits.yaw_step)
     return jnp.concatenate([move, turn[None], gripper[None]]).astype(jnp.float32)

@@ -43,14 +43,15 @@ def capsule(o: Triple, d: Triple, half: jax.Array) -> jax.Array:
     b = o[0] * d[0] + o[1] * d[1]
     c = o[0] * o[0] + o[1] * o[1] - 1.0
     side = b * b - a * c
-    t = _root(a, b, side)
-    z = o[2] + t * d[2]
+    top = -b - jnp.sqrt(jnp.maximum(side, 0.0))
+    z = a * o[2] + top * d[2]
+    on_side = jnp.abs(z) < a * half
     oz = o[2] - jnp.where(z > 0.0, half, -half)
     aa = a + d[2] * d[2]
     bb = b + oz * d[2]
     cap = bb * bb - aa * (c + oz * oz)
-    on_side = jnp.abs(z) < half
-    t = jnp.where(on_side, t, _root(aa, bb, cap))
+    top = jnp.where(on_side, top, -bb - jnp.sqrt(jnp.maximum(cap, 0.0)))
+    t = top / jnp.maximum(jnp.where(on_side, a, aa), _TINY)
     return jnp.where((side > 0.0) & (on_side | (cap > 0.0)), t, MISS)
 
 
@@ -69,8 +70,9 @@ def cylinder(o: Triple, d: Triple) -> jax.Array:
     disc = b * b - a * (o[0] * o[0] + o[1] * o[1] - 1.0)
     root = jnp.sqrt(jnp.maximum(disc, 0.0))
     near, far = _slab(o[2], d[2])
-    t0 = jnp.maximum((-b - root) / a, near)
-    t1 = jnp.minimum((-b + root) / a, far)
+    inverse = 1.0 / a
+    t0 = jnp.maximum((-b - root) * inverse, near)
+    t1 = jnp.minimum((-b + root) * inverse, far)
     return jnp.where((disc > 0.0) & (t0 < t1), t0, MISS)
 
 

@@ -36,7 +36,7 @@ _KINDS = {
     int(_GEOM.mjGEOM_CYLINDER): _CYLINDER,
 }
 _VISIBLE_GROUPS = 3  # MuJoCo's viewer shows geom groups 0, 1 and 2
-_UNROLL = 4  # geoms per scan step: 1 is slower, all of them is far slower on XLA CPU
+_UNROLL = 5  # geoms per scan step: 1 is slower, all of them is far slower on XLA CPU
 _BLOCK_PIXELS = 65536
 _UNBOUNDED = 1e9  # half-size of an infinite plane, in metres
 _DEFAULT_RGBA = (0.5, 0.5, 0.5, 1.0)
@@ -330,14 +330,26 @@ def _scan_slots(
     slots: tuple[jax.Array, ...],
     kinds: tuple[int, ...] = (_PLANE, _ELLIPSOID, _CAPSULE, _BOX, _CYLINDER),
 ) -> jax.Array:
-    """Folds `step(kind, carry, slot)` over the slots of each of `kinds`."""
+    """Folds `step(kind, carry, slot)` over the slots of each of `kinds`.
+
+    At least two scan steps per kind, or XLA would inline the loop and recompute its
+    intersections in every later use; for that the last slot is repeated, which
+    changes nothing.
+    """
     starts = np.cumsum((0, *scene.counts))
     for kind in kinds:
-        part = jax.tree.map(lambda x, k=kind: x[starts[k] : starts[k + 1]], slots)
         if scene.counts[kind]:
-            unroll = min(_UNROLL, scene.counts[kind])
+            order, unroll = _loop_order(scene.counts[kind])
+            part = jax.tree.map(lambda x, rows=starts[kind] + order: x[rows], slots)
             carry, _ = jax.lax.scan(functools.partial(step, kind), carry, part, unroll=unroll)
     return carry
+
+
+def _loop_order(count: int) -> tuple[np.ndarray, int]:
+    """Order in which a loop visits `count` slots, and how many per step."""
+    candidates = [(-(-count // u) * u, -u) for u in range(1, _UNROLL + 1) if -(-count // u) >= 2]
+    total, unroll = min(candidates, default=(2, -1))
+    return np.minimum(np.arange(total), count - 1), -unroll
 
 
 def _enter(kind: int, o: list[jax.Array], d: list[jax.Array], half: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,6 @@ __all__ = [
     "EpisodeLimit",
     "FrameHistory",
     "Pixels",
-    "Poses",
     "Vmap",
     "draw",
     "episode_length",
@@ -168,22 +167,6 @@ class FrameHistory(Wrapper):
         return state.replace(obs=obs)
 
 
-class Poses(NamedTuple):
-    """What a picture of a MuJoCo scene depends on, world frame.
-
-    Attributes:
-      geom_xpos: float32 [G, 3] m.
-      geom_xmat: float32 [G, 3, 3].
-      cam_xpos: float32 [C, 3] m.
-      cam_xmat: float32 [C, 3, 3].
-    """
-
-    geom_xpos: jax.Array
-    geom_xmat: jax.Array
-    cam_xpos: jax.Array
-    cam_xmat: jax.Array
-
-
 class Pixels(Wrapper):
     """Adds `image/<camera>` uint8 [size, size, 3] to the observation.
 
@@ -232,25 +215,19 @@ class Pixels(Wrapper):
         plain = {k: v for k, v in state.obs.items() if not is_camera(k)}
         return self._observe(self.env.step(state.replace(obs=plain), action))
 
-    def poses(self, pipeline_state: Any) -> Poses:
-        """What `images` needs of a physics state."""
-        return Poses(*(getattr(pipeline_state, name) for name in Poses._fields))
-
-    def images(self, poses: Poses) -> dict[str, jax.Array]:
-        """`image/<camera>` of one state (vmap for more)."""
-        return self._draw(poses)
+    def images(self, pipeline_state: Any) -> dict[str, jax.Array]:
+        """`image/<camera>` of one physics state (vmap for more)."""
+        return self._draw(pipeline_state)
 
     def _observe(self, state: State) -> State:
-        images = self.images(self.poses(state.pipeline_state))
-        return state.replace(obs={**state.obs, **images})
+        return state.replace(obs={**state.obs, **self.images(state.pipeline_state)})
 
-    def _draw_one(self, poses: Poses) -> dict[str, jax.Array]:
-        return {
-            IMAGE_PREFIX + name: self._picture(poses, index, fovy)
-            for name, index, fovy in zip(self.cameras, self._indices, self._fovy, strict=True)
-        }
+    def _draw_one(self, pipeline_state: Any) -> dict[str, jax.Array]:
+        poses = self.env.unwrapped.physics.kinematics(pipeline_state)
+        views = zip(self.cameras, self._indices, self._fovy, strict=True)
+        return {IMAGE_PREFIX + name: self._picture(poses, i, fovy) for name, i, fovy in views}
 
-    def _picture(self, poses: Poses, index: int, fovy: float) -> jax.Array:
+    def _picture(self, poses: Any, index: int, fovy: float) -> jax.Array:
         size = self.image_size
         camera = (poses.cam_xpos[index], poses.cam_xmat[index], fovy)
         bodies = (poses.geom_xpos, poses.geom_xmat)
@@ -272,7 +249,7 @@ def _image_spec(name: str, shape: tuple[int, ...]) -> ArraySpec:
     return ArraySpec(name, shape, "uint8", "1", (0.0,), (255.0,))
 
 
-def _chunked(draw: Callable[[Poses], dict], chunk: int) -> Callable[[Poses], dict]:
+def _chunked(draw: Callable[[Any], dict], chunk: int) -> Callable[[Any], dict]:
     """`draw` with a batching rule that maps over chunks of the batch, one after another."""
     chunked = jax.custom_batching.custom_vmap(draw)
     chunked.def_vmap(functools.partial(_draw_in_chunks, draw, chunk))
@@ -280,9 +257,10 @@ def _chunked(draw: Callable[[Poses], dict], chunk: int) -> Callable[[Poses], dic
 
 
 def _draw_in_chunks(
-    draw: Callable[[Poses], dict], chunk: int, size: int, batched: Any, poses: Poses
+    draw: Callable[[Any], dict], chunk: int, size: int, batched: Any, state: Any
 ) -> tuple[dict, dict]:
-    whole = jax.tree.map(lambda b, x: x if b else _repeat(x, size), batched[0], poses)
+    """The batching rule: `size` states, of which the leaves that are `batched` differ."""
+    whole = jax.tree.map(lambda b, x: x if b else _repeat(x, size), batched[0], state)
     images = jax.lax.map(draw, whole, batch_size=min(chunk, size))
     return images, jax.tree.map(lambda _: True, images)
 
@@ -292,15 +270,15 @@ def _repeat(x: jax.Array, n: int) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def draw(pixels: Pixels, poses: Poses) -> dict[str, jax.Array]:
-    """`Pixels.images` of E states (each leaf [E, ...]), compiled."""
-    return jax.vmap(pixels.images)(poses)
+def draw(pixels: Pixels, pipeline_states: Any) -> dict[str, jax.Array]:
+    """`Pixels.images` of E physics states (each leaf [E, ...]), compiled."""
+    return jax.vmap(pixels.images)(pipeline_states)
 
 
 def without_pixels(env: Env) -> tuple[Env, Pixels | None]:
     """The same world without its cameras, and the Pixels layer that was taken out.
 
-    For those who draw later, from recorded `Pixels.poses`, what they turn out to need.
+    For those who draw later, from recorded physics states, what they turn out to need.
     """
     if isinstance(env, Pixels):
         return env.env, env
