@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from jaxpolicy.specs import InputError
 
-__all__ = ["append_line", "new_directory", "write_text"]
+__all__ = ["append_line", "make_parent", "new_directory", "write_text"]
 
 PathLike = str | os.PathLike[str]
 
@@ -33,10 +33,13 @@ def write_text(path: PathLike, text: str) -> None:
 def append_line(path: PathLike, line: str) -> None:
     """Appends one line, on disk when this returns."""
     make_parent(pathlib.Path(path))
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as e:
+        raise InputError(f"{os.fspath(path)}: cannot write: {e.strerror}") from e
 
 
 @contextlib.contextmanager
@@ -61,9 +64,10 @@ def new_directory(path: PathLike) -> Iterator[pathlib.Path]:
         temporary.chmod(0o755)
         _sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as e:
+        raise InputError(f"{path}: cannot write: {e.strerror}") from e
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def make_parent(path: pathlib.Path) -> None:

@@ -77,7 +77,12 @@ def build(
     path = pathlib.Path(directory) / name
     if not _is_complete(path):
         shutil.rmtree(path, ignore_errors=True)
-        _write(source, indices, specs, path, progress)
+        try:
+            _write(source, indices, specs, path, progress)
+        except InputError:
+            # Another process may have written the same cache first.
+            if not _is_complete(path):
+                raise
     return _open(path)
 
 

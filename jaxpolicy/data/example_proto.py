@@ -1,10 +1,16 @@
-"""tf.train.Example <-> NumPy, with the protos of tensorflow_datasets (no TensorFlow)."""
+"""tf.train.Example <-> NumPy, with the protos of tensorflow_datasets (no TensorFlow).
 
+tensorflow_datasets is imported at first use: it takes a second, and only programs that
+touch a dataset need it.
+"""
+
+import functools
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tensorflow_datasets.proto import tf_example_pb2
 
 from jaxpolicy.data.features import Feature
 from jaxpolicy.specs import InputError
@@ -15,9 +21,17 @@ __all__ = ["Value", "column", "decode", "encode"]
 Value = np.ndarray | Sequence[bytes]
 
 
+@functools.cache
+def _message() -> Any:
+    """The class of the Example message."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example
+
+
 def encode(values: Mapping[str, Value]) -> bytes:
     """Serialises numbers (any shape, row-major) and lists of byte strings."""
-    example = tf_example_pb2.Example()
+    example = _message()()
     for name, value in values.items():
         feature = example.features.feature[name]
         if not isinstance(value, np.ndarray):
@@ -38,13 +52,13 @@ def decode(payload: bytes, where: str) -> dict[str, Value]:
       InputError: the payload is no Example.
     """
     try:
-        example = tf_example_pb2.Example.FromString(payload)
+        example = _message().FromString(payload)
     except DecodeError as e:
         raise InputError(f"{where}: not a tf.train.Example: {e}") from e
     return {name: _value(f) for name, f in example.features.feature.items()}
 
 
-def _value(feature: "tf_example_pb2.Feature") -> Value:
+def _value(feature: Any) -> Value:
     kind = feature.WhichOneof("kind")
     if kind == "bytes_list":
         return list(feature.bytes_list.value)
@@ -67,9 +81,9 @@ def column(values: Mapping[str, Value], feature: Feature, n_steps: int, where: s
     if None in feature.shape:
         raise InputError(f"{where}: feature '{feature.path}' has no fixed shape {feature.shape}")
     shape = (n_steps, *(d or 0 for d in feature.shape))
-    if value.size != int(np.prod(shape)):
+    if value.size != math.prod(shape):
         raise InputError(
-            f"{where}: feature '{feature.path}' must hold {list(shape)} = {int(np.prod(shape))} "
+            f"{where}: feature '{feature.path}' must hold {list(shape)} = {math.prod(shape)} "
             f"values by features.json, holds {value.size}"
         )
     return value.reshape(shape).astype(feature.dtype)

@@ -26,6 +26,11 @@ _CLASS = {
 }
 
 
+_NUMBERS = ("bool", "float16", "float32", "float64") + tuple(
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """One leaf of the feature tree.
@@ -55,7 +60,7 @@ def parse(text: str, where: str) -> dict[str, Feature]:
     """
     try:
         found = {f.path: f for f in _walk(json.loads(text), "", 0)}
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise InputError(f"{where}: not a TFDS feature description: {e!r}") from e
     if not any(path.startswith(STEPS) for path in found):
         raise InputError(f"{where}: no 'steps' feature; this is not an RLDS dataset")
@@ -82,7 +87,8 @@ def _leaf(node: Mapping[str, Any], path: str) -> Feature:
         tensor = node["tensor"]
         if tensor["dtype"] in ("string", "object"):
             return Feature(path, "text", _shape(tensor), doc=doc)
-        return Feature(path, "tensor", _shape(tensor), tensor["dtype"], doc=doc)
+        if tensor["dtype"] in _NUMBERS:
+            return Feature(path, "tensor", _shape(tensor), tensor["dtype"], doc=doc)
     return Feature(path, "text" if "text" in node else "other", doc=doc)
 
 

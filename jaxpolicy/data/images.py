@@ -11,6 +11,11 @@ __all__ = ["ENCODINGS", "decode", "encode", "is_blank"]
 
 ENCODINGS = ("jpeg", "png")
 _MAX_PIXELS = 4096 * 4096
+_UNREADABLE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
 def encode(image: np.ndarray, encoding: str = "jpeg", quality: int = 95) -> bytes:
@@ -34,9 +39,9 @@ def decode(data: bytes, where: str) -> np.ndarray:
             if image.width * image.height > _MAX_PIXELS:
                 raise InputError(f"{where}: image of {image.width} x {image.height} is too large")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
-        if isinstance(e, InputError):
-            raise
+    except InputError:
+        raise
+    except (*_UNREADABLE, OSError, SyntaxError, ValueError) as e:
         raise InputError(f"{where}: cannot decode the image ({len(data)} bytes): {e}") from e
 
 

@@ -5,11 +5,8 @@ run is position p % N of epoch p // N, and step s takes samples s*B ... s*B + B 
 So a run resumes exactly from its step alone, and nothing else needs to be saved.
 """
 
-import contextlib
 import functools
-import queue
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -124,11 +121,13 @@ class Loader:
     """Batches of one cache.
 
     Attributes:
-      mode: "device" (use `arrays`, `indices` and `gather` inside jit) or "host" (use
-        `batch` or `prefetch`).
+      mode: "device" (put `arrays` on the devices, use `indices` and, inside jit,
+        `gather`) or "host" (use `batch`).
       reason: why that mode, for the log.
       cache: the frames.
     """
+
+    gather = staticmethod(gather)
 
     def __init__(self, cache: Cache, sampler: Sampler, window: tuple[int, int], mode: str):
         """Loader of windows (O, H) in a mode that is already decided."""
@@ -140,68 +139,18 @@ class Loader:
         """Steps after which every sample has been seen once."""
         return self._sampler.batches_per_epoch
 
-    @functools.cached_property
-    def arrays(self) -> dict[str, jax.Array]:
-        """All frames on the default device, each [N, ...]; loaded at first use."""
-        return {k: jnp.asarray(v) for k, v in self.cache.arrays.items()}
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """All frames, each [N, ...], still on disk: put them on your devices once."""
+        return self.cache.arrays
 
     def indices(self, step: int) -> Index:
         """Samples of `step`, each int32 [B]."""
         return self._sampler(step)
 
-    def stacked_indices(self, step: int, n: int) -> Index:
-        """Samples of steps step ... step + n - 1, each int32 [n, B], for lax.scan."""
-        parts = [self._sampler(s) for s in range(step, step + n)]
-        return Index(*(np.stack(p) for p in zip(*parts, strict=True)))
-
     def batch(self, step: int) -> Batch:
         """Batch of `step` in NumPy, gathered on the host; works in either mode."""
         return gather_on_host(self.cache.arrays, self._sampler(step), *self._window)
-
-    @contextlib.contextmanager
-    def prefetch(self, first: int, last: int, depth: int = 2) -> Iterator[Iterator[Batch]]:
-        """Batches of steps first ... last - 1, gathered ahead by a thread.
-
-        Use as `with loader.prefetch(a, b) as batches: for batch in batches: ...`; the
-        thread ends with the block, however it is left.
-        """
-        ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=_fill, args=(self, range(first, last), ready, stop), daemon=True
-        )
-        thread.start()
-        try:
-            yield _drain(ready)
-        finally:
-            stop.set()
-            thread.join()
-
-
-def _fill(loader: Loader, steps: range, ready: "queue.Queue[Any]", stop: threading.Event) -> None:
-    """Producer: batches, then None; an exception travels to the consumer."""
-    try:
-        for step in steps:
-            if not _put(ready, loader.batch(step), stop):
-                return
-        _put(ready, None, stop)
-    except Exception as e:  # noqa: BLE001
-        _put(ready, e, stop)
-
-
-def _put(ready: "queue.Queue[Any]", item: Any, stop: threading.Event) -> bool:
-    while not stop.is_set():
-        with contextlib.suppress(queue.Full):
-            ready.put(item, timeout=0.05)
-            return True
-    return False
-
-
-def _drain(ready: "queue.Queue[Any]") -> Iterator[Batch]:
-    while (item := ready.get()) is not None:
-        if isinstance(item, Exception):
-            raise item
-        yield item
 
 
 def choose_mode(n_bytes: int, mode: str = "auto", budget_mb: int = 0) -> tuple[str, str]:

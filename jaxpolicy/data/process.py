@@ -120,7 +120,8 @@ def process(
 ) -> Processed:
     """Cleans, splits and measures `source`; reuses `directory` when nothing changed.
 
-    An existing split in `directory` is kept for the episodes it names.
+    An existing split in `directory` with the same shares is kept for the episodes it
+    names.
 
     Raises:
       InputError: a camera that is not there, an action that is not finite, nothing
@@ -133,7 +134,7 @@ def process(
     if _stored_hash(root) == dataset_hash:
         return load(root)
     kept, counts = _clean(source, config)
-    entries = _split(kept, config, _previous(root))
+    entries = _split(kept, config, _previous(root, config))
     train = [e.index for e in entries if e.part == "train"]
     norm = _statistics(source, train, spec)
     spec = dataclasses.replace(spec, action=_bounded(spec.action, norm["action"]))
@@ -291,11 +292,18 @@ def _stored_hash(root: pathlib.Path) -> str:
         return ""
 
 
-def _previous(root: pathlib.Path) -> dict[str, str]:
+def _previous(root: pathlib.Path, config: DataConfig) -> dict[str, str]:
+    """Episode id -> part, as an earlier call with the same shares decided."""
     path = root / SPLIT_FILE
     if not path.exists():
         return {}
-    return {e["episode_id"]: e["part"] for e in _read(path)["episodes"]}
+    stored = _read(path)
+    try:
+        if tuple(stored["shares"]) != config.split:
+            return {}
+        return {e["episode_id"]: e["part"] for e in stored["episodes"]}
+    except (KeyError, TypeError) as e:
+        raise InputError(f"{path}: malformed; delete it to split anew: {e!r}") from e
 
 
 def _write(root: pathlib.Path, processed: Processed, config: DataConfig) -> None:

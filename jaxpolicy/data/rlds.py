@@ -20,7 +20,7 @@ from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.example_proto import Value
 from jaxpolicy.data.features import STEPS, Feature
 from jaxpolicy.data.rlds_writer import write
-from jaxpolicy.specs import IMAGE_PREFIX, InputError, is_camera, mask_key
+from jaxpolicy.specs import IMAGE_PREFIX, InputError, camera_names, is_camera, mask_key
 from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 
 __all__ = ["INFO_FILE", "FEATURES_FILE", "RldsSource", "find_directory", "write"]
@@ -85,16 +85,16 @@ class RldsSource:
         """Episode `i`; only the named cameras are decoded (None: all, (): none)."""
         values, where = self._values(i)
         n_steps = _n_steps(values, self._features, where)
-        keys = self._images if cameras is None else [IMAGE_PREFIX + c for c in cameras]
+        keys = self._images if cameras is None else [self._camera_key(c) for c in cameras]
         observation = self._arrays(values, n_steps, where)
         for key in keys:
             observation |= self._camera(values, key, n_steps, where)
         return Episode(
             observation=observation,
-            action=self._join(values, self._layout.action, n_steps, where),
+            action=self._join(values, self._layout.action, n_steps, where).astype(np.float32),
             reward=_optional(values, self._features, "reward", n_steps, where),
             is_terminal=bool(_optional(values, self._features, "is_terminal", n_steps, where)[-1]),
-            language_instruction=_text(values, STEPS + "language_instruction"),
+            language_instruction=_instruction(values),
             metadata=_metadata(values, self._entries[i], self.name),
         )
 
@@ -116,11 +116,20 @@ class RldsSource:
         for name in (INFO_FILE, FEATURES_FILE, rlds_layout.FACTS_FILE):
             path = self.directory / name
             digest.update(path.read_bytes() if path.exists() else b"")
-        digest.update(repr(self._layout).encode())
+        layout = self._layout
+        names = [sorted(layout.observation.items()), sorted(layout.flags.items()), layout.action]
+        digest.update(json.dumps(names).encode())
         for entry in self._entries:
             record = entry.record
             digest.update(f"{entry.split} {record.length} {record.crc}\n".encode())
         return digest.hexdigest()
+
+    def _camera_key(self, camera: str) -> str:
+        key = IMAGE_PREFIX + camera
+        if key not in self._images:
+            there = ", ".join(camera_names(self._images)) or "none"
+            raise InputError(f"{self.directory}: no camera '{camera}'; there are: {there}")
+        return key
 
     def _values(self, i: int) -> tuple[dict[str, Value], str]:
         entry = self._entries[i]
@@ -130,7 +139,9 @@ class RldsSource:
     def _arrays(self, values: Mapping[str, Value], n_steps: int, where: str) -> dict[str, Any]:
         specs = {s.name: s for s in self.spec.observation}
         return {
-            key: self._join(values, paths, n_steps, where).reshape(n_steps, *specs[key].shape)
+            key: self._join(values, paths, n_steps, where)
+            .reshape(n_steps, *specs[key].shape)
+            .astype(specs[key].dtype)
             for key, paths in self._layout.observation.items()
             if not is_camera(key)
         }
@@ -139,9 +150,7 @@ class RldsSource:
         self, values: Mapping[str, Value], paths: Sequence[str], n_steps: int, where: str
     ) -> np.ndarray:
         parts = [example_proto.column(values, self._features[p], n_steps, where) for p in paths]
-        if len(parts) == 1 and parts[0].dtype == bool:
-            return parts[0]
-        return np.concatenate([p.reshape(n_steps, -1) for p in parts], 1).astype(np.float32)
+        return np.concatenate([p.reshape(n_steps, -1) for p in parts], 1)
 
     def _camera(
         self, values: Mapping[str, Value], key: str, n_steps: int, where: str
@@ -213,11 +222,10 @@ def _read_text(path: pathlib.Path) -> str:
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    text = _read_text(path)
     try:
-        value = json.loads(_read_text(path))
-    except ValueError as e:
-        if isinstance(e, InputError):
-            raise
+        value = json.loads(text)
+    except (ValueError, RecursionError) as e:
         raise InputError(f"{path}: not valid JSON: {e}") from e
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold a JSON object")
@@ -249,7 +257,9 @@ def _entries(directory: pathlib.Path, info: Mapping[str, Any]) -> list[_Entry]:
         for split in info.get("splits", []):
             records = _split_records(directory, info, split)
             entries += [_Entry(r, split["name"], n) for n, r in enumerate(records)]
-    except (KeyError, TypeError, AttributeError) as e:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise InputError(f"{directory / INFO_FILE}: malformed splits: {e!r}") from e
     if not entries:
         raise InputError(f"{directory}: the dataset holds no episodes")
@@ -323,6 +333,11 @@ def _text(values: Mapping[str, Value], path: str) -> str:
     if isinstance(value, np.ndarray) or not len(value):
         return ""
     return value[0].decode("utf-8", "replace")
+
+
+def _instruction(values: Mapping[str, Value]) -> str:
+    names = ("language_instruction", "observation/natural_language_instruction")
+    return next(filter(None, (_text(values, STEPS + n) for n in names)), "")
 
 
 def _number(values: Mapping[str, Value], name: str, default: float) -> float:

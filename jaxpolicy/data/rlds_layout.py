@@ -48,7 +48,10 @@ class Facts:
             value = json.loads(text)
         except ValueError as e:
             raise InputError(f"{where}: not valid JSON: {e}") from e
-        return schema.from_mapping(cls, value, where)
+        facts = schema.from_mapping(cls, value, where)
+        if facts.format_version != 1:
+            raise InputError(f"{where}: format_version must be 1, got {facts.format_version}")
+        return facts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,6 +69,8 @@ def write(
         raise InputError(
             f"image encoding must be one of {images.ENCODINGS}, got '{image_encoding}'"
         )
+    if len({feature_name(k) for k in spec.keys}) < len(spec.keys):
+        raise InputError(f"observation keys {spec.keys} collide when '/' becomes '_'")
     encoder = _Encoder(spec, image_encoding, quality)
     with atomic.new_directory(path) as directory:
         with _Shards(directory, shard_mb * 2**20) as shards, encoder:
