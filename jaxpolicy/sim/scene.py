@@ -25,7 +25,7 @@ _HEAD = """<mujoco model="jaxpolicy">
 <default>
   <default class="visual"><geom contype="0" conaffinity="0" group="1"/></default>
   <default class="ground"><geom contype="1" conaffinity="0" friction="1 0.005 0.0001"/></default>
-  <default class="object"><geom contype="2" conaffinity="1" condim="4"
+  <default class="object"><geom contype="2" conaffinity="1" condim="3"
     friction="1 0.005 0.0001"/></default>
   <default class="pad"><geom contype="0" conaffinity="3" condim="4" priority="1"
     friction="1.5 0.02 0.0001" solref="0.01 1"/></default>
