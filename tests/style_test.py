@@ -197,11 +197,12 @@ def test_todos_have_owners():
     )
 
 
-# Written in pieces, so that this file does not name what it forbids. Packages are found by
-# name and hash, and paths of one machine mean nothing on another.
-_HOSTS = ("py" r"pi\.org", "pythonho" r"sted", r"registry\.np" "mjs", r"deb\.deb" "ian")
-_PATHS = ("/work/", "/tmp/[a-z]", "/root/", "/farm/", r"/ho" r"me/\w+/")
-_FOREIGN = re.compile("|".join(_HOSTS + _PATHS))
+# Bracketed, so that this file does not match itself. Packages are found by name and hash,
+# and a path of one machine means nothing on another.
+_FOREIGN = re.compile(
+    r"pypi[.]org|python[h]osted|registry[.]npmjs|deb[.]debian"
+    r"|/wor[k]/|/tm[p]/[a-z]|/roo[t]/|/far[m]/|/hom[e]/\w+/"
+)
 _TEXT_LIMIT = 2_000_000
 
 
