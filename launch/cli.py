@@ -16,10 +16,19 @@ from jaxpolicy import experiment, schema
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.schema import InputError
 
-__all__ = ["BAD_INPUT", "USAGE", "config_from", "define_config", "define_workdir", "run"]
+__all__ = [
+    "BAD_INPUT",
+    "GATE_NOT_PASSED",
+    "USAGE",
+    "config_from",
+    "define_config",
+    "define_workdir",
+    "run",
+]
 
 BAD_INPUT = 1
 USAGE = 2
+GATE_NOT_PASSED = 3
 
 
 def define_workdir() -> flags.FlagHolder:
@@ -87,7 +96,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _unknown_key(key: str, argv: Sequence[str]) -> str:
     """Names the override that holds `key` and the nearest key that exists."""
-    overrides = [a.partition("=")[0].lstrip("-") for a in argv if a.lstrip("-").startswith("config.")]
+    overrides = [
+        a.partition("=")[0].lstrip("-") for a in argv if a.lstrip("-").startswith("config.")
+    ]
     paths = [o.removeprefix("config.") for o in overrides if key in o.split(".")]
     path = paths[0] if paths else key
     known = list(_flatten(schema.to_mapping(ExperimentConfig())))

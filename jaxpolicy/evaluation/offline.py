@@ -6,13 +6,19 @@ repeating the previous recorded action.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 
+from jaxpolicy.data.cache import Cache
+from jaxpolicy.data.loader import gather_on_host
+from jaxpolicy.data.windows import Index
 from jaxpolicy.specs import ActionSpec, InputError
+from jaxpolicy.types import Params, PolicySpec
 
-__all__ = ["ActionErrors", "action_errors", "compare", "hold_previous"]
+__all__ = ["ActionErrors", "action_errors", "compare", "hold_previous", "predict"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,3 +111,44 @@ def compare(
         "best constant action": constant,
         "hold previous action": errors(held),
     }
+
+
+def predict(
+    act: Callable[..., jax.Array],
+    params: Params,
+    spec: PolicySpec,
+    frames: Cache,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """The policy's action for every recorded step.
+
+    Args:
+      act: Algorithm.act.
+      params: its parameters.
+      spec: its inputs and outputs.
+      frames: N recorded steps of whole episodes, with the policy's inputs.
+      batch_size: steps predicted at once.
+
+    Returns:
+      [N, A], the first action of each predicted chunk, physical units.
+    """
+    run = jax.jit(act)
+    keys = [s.name for s in spec.observation]
+    arrays = {k: frames.arrays[k] for k in (*keys, "action")}
+    start = np.repeat(frames.starts, frames.lengths)
+    length = np.repeat(frames.lengths, frames.lengths)
+    key, rows = jax.random.key(0), np.arange(frames.n_frames)
+    parts = []
+    for i in range(0, len(rows), batch_size):
+        # The last batch is filled up with the last row, so that act compiles once.
+        at = np.minimum(np.arange(i, i + batch_size), len(rows) - 1)
+        index = Index(start[at], length[at], rows[at] - start[at])
+        window = gather_on_host(arrays, index, spec.n_obs_steps, 1)
+        parts.append(_first_action(run, params, window.observation, jax.random.fold_in(key, i)))
+    return np.concatenate(parts)[: len(rows)]
+
+
+def _first_action(
+    run: Callable[..., jax.Array], params: Params, observation: Any, key: jax.Array
+) -> np.ndarray:
+    return np.asarray(run(params, observation, key))[:, 0]

@@ -1,0 +1,432 @@
+"""The stages of the road as functions of (config, workdir), and all of them in a row.
+
+    from jaxpolicy import pipeline
+    pipeline.collect(config, workdir)      # <workdir>/dataset
+    pipeline.train(config, workdir)        # <workdir>/checkpoints
+    pipeline.evaluate(config, workdir)     # <workdir>/evaluation
+    pipeline.export(config, workdir)       # <workdir>/export
+
+Each stage reads what the ones before it wrote, so any of them can be run again alone.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpolicy import schema, sim
+from jaxpolicy.collect import expert
+from jaxpolicy.data import atomic, cache, open_source, rlds_writer
+from jaxpolicy.data.process import Processed
+from jaxpolicy.data.process import load as load_processed
+from jaxpolicy.data.process import process as process_source
+from jaxpolicy.data.source import EpisodeSource
+from jaxpolicy.deploy.runtime import PolicyRuntime
+from jaxpolicy.evaluation import latency as latency_lib
+from jaxpolicy.evaluation import offline, report, rollout
+from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.export import bundle, checklist
+from jaxpolicy.schema import InputError
+from jaxpolicy.specs import PolicyManifest
+from jaxpolicy.training import factory, loop, prepare
+from jaxpolicy.training.factory import LoadedPolicy
+
+__all__ = [
+    "ARTEFACTS",
+    "POLICIES",
+    "Summary",
+    "collect",
+    "evaluate",
+    "evaluate_offline",
+    "evaluation_path",
+    "export",
+    "open_dataset",
+    "process",
+    "report_path",
+    "run",
+    "tell_collect",
+    "tell_evaluate",
+    "tell_export",
+    "tell_process",
+    "tell_train",
+    "train",
+]
+
+PathLike = str | os.PathLike[str]
+Progress = Callable[[int, int], None]
+# stage name, units done, units in all
+StageProgress = Callable[[str], Progress | None]
+
+ARTEFACTS = ("onnx", "tflite")
+POLICIES = ("jax", *ARTEFACTS)
+
+COLLECTION = "collection.json"
+EVALUATION = "evaluation"
+EXPORT = "export"
+
+
+# ---------------------------------------------------------------------- 1 collect
+
+
+def collect(config: ExperimentConfig, workdir: PathLike, progress: Progress | None = None) -> dict:
+    """Records demonstrations into `<workdir>/dataset`, or reuses those of the same settings.
+
+    Returns:
+      What collection.json says: attempts, successes, steps, seconds, settings.
+
+    Raises:
+      InputError: the folder holds demonstrations of other settings, or cannot be
+        written; or the expert fails too often.
+    """
+    directory = prepare.dataset_path(dataclasses.replace(config, dataset=""), workdir)
+    settings = _json_copy({"env": config.env, "collect": config.collect})
+    found = _read_json(directory / COLLECTION)
+    if found is not None:
+        if found["settings"] != settings:
+            raise InputError(
+                f"{directory} holds demonstrations of other settings; give another --workdir "
+                "or delete it"
+            )
+        return found
+    start = time.perf_counter()
+    env = sim.make_world(config.env)
+    counts = {"attempts": 0, "successes": 0, "steps": 0}
+    episodes = _counted(expert.collect(env, config.collect, progress), counts)
+    rlds_writer.write(directory, episodes, expert.dataset_spec(env), config.env.name)
+    ledger = {**counts, "seconds": time.perf_counter() - start, "settings": settings}
+    atomic.write_text(directory / COLLECTION, json.dumps(ledger, indent=1) + "\n")
+    return ledger
+
+
+def _counted(episodes: Any, counts: dict[str, int]) -> Any:
+    for episode in episodes:
+        counts["attempts"] += 1
+        counts["successes"] += bool(episode.metadata.success)
+        counts["steps"] += len(episode)
+        yield episode
+
+
+def _json_copy(values: Mapping[str, Any]) -> Any:
+    """Configurations as they read back from JSON."""
+    return json.loads(json.dumps({k: schema.to_mapping(v) for k, v in values.items()}))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+# ---------------------------------------------------------------------- 2 process
+
+
+def process(config: ExperimentConfig, workdir: PathLike) -> Processed:
+    """Cleans, splits and measures the dataset into `<workdir>/processed`."""
+    source = open_dataset(config, workdir)
+    return process_source(source, config.data, prepare.processed_path(workdir))
+
+
+def open_dataset(config: ExperimentConfig, workdir: PathLike) -> EpisodeSource:
+    """The demonstrations `config` names."""
+    path = prepare.dataset_path(config, workdir)
+    return open_source(path, config.data.format, config.data)
+
+
+# ------------------------------------------------------------------------ 5 train
+
+
+def train(
+    config: ExperimentConfig, workdir: PathLike, progress: Progress | None = None
+) -> tuple[loop.FitResult, dict[str, offline.ActionErrors]]:
+    """Trains in `workdir`, resuming what is there, and compares with two baselines."""
+    loop.run_directory.check_writable(workdir)
+    data = prepare.prepare_data(config, workdir, progress)
+    result = loop.train(config, workdir, data)
+    return result, evaluate_offline(config, workdir) if data.val_loader else {}
+
+
+def evaluate_offline(
+    config: ExperimentConfig, workdir: PathLike, unlock_reason: str = ""
+) -> dict[str, offline.ActionErrors]:
+    """Action errors on the validation part, of the policy and of two baselines.
+
+    Args:
+      config: the experiment.
+      workdir: run directory with a trained policy; gets evaluation/offline.json.
+      unlock_reason: where given, the locked test part is used and the reading recorded.
+    """
+    policy = factory.load_policy(workdir)
+    source, processed = (
+        open_dataset(config, workdir),
+        load_processed(prepare.processed_path(workdir)),
+    )
+    part = processed.unlock_test(unlock_reason) if unlock_reason else processed.indices("val")
+    keys = [s.name for s in policy.policy_spec.observation]
+    frames = cache.build(source, part, keys, Path(workdir) / prepare.CACHE)
+    train_action = cache.build(
+        source, processed.indices("train"), processed.spec.keys, Path(workdir) / prepare.CACHE
+    ).arrays["action"]
+    table = offline.compare(
+        offline.predict(policy.algorithm.act, policy.params, policy.policy_spec, frames),
+        np.asarray(frames.arrays["action"]),
+        frames.starts,
+        np.asarray(train_action),
+        policy.policy_spec.action,
+    )
+    rows = {k: dataclasses.asdict(v) for k, v in table.items()}
+    name = "offline_test.json" if unlock_reason else "offline.json"
+    atomic.write_text(Path(workdir) / EVALUATION / name, json.dumps(rows, indent=1) + "\n")
+    return table
+
+
+# --------------------------------------------------------------------- 6 evaluate
+
+
+def evaluate(
+    config: ExperimentConfig,
+    workdir: PathLike,
+    policy: str = "jax",
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], rollout.Rollouts]:
+    """Closed-loop success on held-out starts, with a report.
+
+    Args:
+      config: world and number of episodes.
+      workdir: run directory; gets evaluation/ (jax) or evaluation/<policy>/.
+      policy: "jax", or an exported artefact, run by the deployment runtime.
+      progress: called with (episodes done, episodes in all).
+
+    Returns:
+      The report (see evaluation.report) and the episodes.
+    """
+    if policy not in POLICIES:
+        raise InputError(f"--policy must be one of {POLICIES}, got '{policy}'")
+    loaded = factory.load_policy(workdir)
+    env = sim.make_world(config.env)
+    controller = _controller(loaded, workdir, policy, config.seed)
+    rollouts = rollout.evaluate(env, controller, config.evaluation, progress)
+    directory = evaluation_path(workdir, policy)
+    facts = report.Facts(
+        policy=policy,
+        checkpoint=str(loaded.step),
+        dataset_hash=loaded.dataset_hash,
+        latency_ms=_latency(loaded, workdir, policy, rollouts, config.seed),
+    )
+    return report.write(directory, rollouts, facts, config.evaluation), rollouts
+
+
+def report_path(workdir: PathLike, policy: str = "jax") -> Path:
+    """The readable report of an evaluation."""
+    return evaluation_path(workdir, policy) / "report.html"
+
+
+def evaluation_path(workdir: PathLike, policy: str = "jax") -> Path:
+    """Where an evaluation is written."""
+    return Path(workdir) / EVALUATION / ("" if policy == "jax" else policy)
+
+
+def _controller(policy: LoadedPolicy, workdir: PathLike, kind: str, seed: int) -> Any:
+    if kind == "jax":
+        algorithm, spec = policy.algorithm, policy.policy_spec
+        return rollout.PolicyController(
+            algorithm.act, policy.params, spec, seed, algorithm.confidence
+        )
+    return PolicyRuntime(Path(workdir) / EXPORT, kind, seed)
+
+
+def _latency(
+    policy: LoadedPolicy, workdir: PathLike, kind: str, rollouts: rollout.Rollouts, seed: int
+) -> dict[str, float]:
+    """Of one decision for one robot, milliseconds."""
+    controller = _controller(policy, workdir, kind, seed)
+    observation = {k: v[:1, -1] for k, v in rollouts.observations.items()}
+    return latency_lib.measure(controller, observation)
+
+
+# ----------------------------------------------------------------------- 8 export
+
+
+def export(
+    config: ExperimentConfig,
+    workdir: PathLike,
+    observations: Mapping[str, np.ndarray] | None = None,
+) -> tuple[PolicyManifest, dict[str, Any]]:
+    """Exports and verifies the best policy into `<workdir>/export`.
+
+    Args:
+      config: formats and tolerance.
+      workdir: run directory with a trained policy.
+      observations: recorded windows [N, O, ...] to verify on; default: of the
+        validation part.
+
+    Returns:
+      The manifest and the checklist.
+    """
+    policy = factory.load_policy(workdir)
+    if observations is None:
+        observations = _recorded(config, workdir, policy)
+    directory = Path(workdir) / EXPORT
+    manifest = bundle.export(policy, directory, observations, config.export)
+    return manifest, json.loads((directory / checklist.CHECKLIST).read_text())
+
+
+def _recorded(
+    config: ExperimentConfig, workdir: PathLike, policy: LoadedPolicy
+) -> dict[str, np.ndarray]:
+    """Windows of the validation part."""
+    source = open_dataset(config, workdir)
+    keys = [s.name for s in policy.policy_spec.observation]
+    part = load_processed(prepare.processed_path(workdir)).indices("val")
+    frames = cache.build(source, part, keys, Path(workdir) / prepare.CACHE)
+    cuts = list(zip(frames.starts, frames.starts + frames.lengths, strict=True))
+    episodes = [{k: frames.arrays[k][a:b] for k in keys} for a, b in cuts]
+    return bundle.windows(episodes, policy.policy_spec, config.export.n_golden)
+
+
+# --------------------------------------------------------------------- all of them
+
+
+class Summary(NamedTuple):
+    """What a run of the whole road found.
+
+    Attributes:
+      rows: (stage, seconds, what was found), for people.
+      passed: the gate: enough successes, artefacts equal to JAX, and the artefacts'
+        success within the interval of the JAX policy's.
+      reasons: why the gate did not pass.
+      paths: what was written.
+    """
+
+    rows: tuple[tuple[str, float, str], ...]
+    passed: bool
+    reasons: tuple[str, ...]
+    paths: tuple[Path, ...]
+
+
+def _no_progress(stage: str) -> Progress | None:
+    return None
+
+
+def run(
+    config: ExperimentConfig, workdir: PathLike, progress: StageProgress = _no_progress
+) -> Summary:
+    """All stages: demonstrations to a verified artefact driving the simulated robot."""
+    loop.run_directory.check_writable(workdir)
+    rows: list[tuple[str, float, str]] = []
+
+    def timed(stage: str, function: Callable[..., Any], tell: Callable[[Any], str], *args: Any):
+        start = time.perf_counter()
+        result = function(config, workdir, *args)
+        rows.append((stage, time.perf_counter() - start, tell(result)))
+        return result
+
+    if not config.dataset:
+        timed("collect", collect, tell_collect, progress("collect"))
+    timed("process", process, tell_process)
+    timed("train", train, tell_train, progress("decode"))
+    found, _ = timed("evaluate", evaluate, tell_evaluate, "jax", progress("evaluate"))
+    _, checks = timed("export", export, tell_export)
+    driven = {}
+    for kind in config.export.formats[:1]:
+        told = timed(f"evaluate {kind}", evaluate, tell_evaluate, kind, progress(kind))
+        driven[kind] = told[0]
+    reasons = _gate(config, found, checks, driven)
+    _fill_checklist(config, workdir, found, driven)
+    root = Path(workdir)
+    paths = tuple(root / p for p in ("evaluation/report.html", "evaluation", EXPORT))
+    return Summary(tuple(rows), not reasons, tuple(reasons), paths)
+
+
+def _gate(
+    config: ExperimentConfig,
+    found: Mapping[str, Any],
+    checks: Mapping[str, Any],
+    driven: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Why the run is not good enough; empty where it is."""
+    reasons = []
+    if found["success_rate"] < config.min_success:
+        reasons.append(f"success {found['success_rate']:.1%} is below {config.min_success:.1%}")
+    if not checks["parity"]["passed"]:
+        reasons.append(f"artefacts differ from JAX: {checks['parity']['value']}")
+    low, high = found["success_ci95"]
+    for kind, told in driven.items():
+        if not low <= told["success_rate"] <= high:
+            reasons.append(
+                f"{kind} success {told['success_rate']:.1%} lies outside the JAX policy's "
+                f"interval [{low:.1%}, {high:.1%}]"
+            )
+    return reasons
+
+
+def _fill_checklist(
+    config: ExperimentConfig,
+    workdir: PathLike,
+    found: Mapping[str, Any],
+    driven: Mapping[str, Mapping[str, Any]],
+) -> None:
+    limit = config.min_success
+    rates = {k: told["success_rate"] for k, told in driven.items()}
+    directory = Path(workdir) / EXPORT
+    rate = found["success_rate"]
+    checklist.fill(directory, "success_rate", rate, limit, rate >= limit)
+    if rates:
+        passed = min(rates.values()) >= limit
+        checklist.fill(directory, "artefact_success_rate", rates, limit, passed)
+
+
+# ------------------------------------------------------------------ words for people
+
+
+def tell_collect(ledger: Mapping[str, Any]) -> str:
+    """One line about a collection."""
+    return (
+        f"{ledger['successes']} demonstrations in {ledger['attempts']} attempts, "
+        f"{ledger['steps']} steps"
+    )
+
+
+def tell_process(processed: Processed) -> str:
+    """One line about a processed dataset."""
+    counts = processed.counts
+    parts = " / ".join(f"{counts[p]} {p}" for p in ("train", "val", "test"))
+    dropped = sum(counts[k] for k in ("failed", "duplicate", "nan"))
+    return f"{counts['kept']} episodes kept, {dropped} dropped; {parts}"
+
+
+def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]]) -> str:
+    """One line about a training run."""
+    result, _ = trained
+    loss = result.metrics.get("val/loss")
+    validation = "" if loss is None else f", validation loss {loss:.2e}"
+    errors = [f"{result.metrics[k]:.2g} {u}" for k, u in _ERROR_KEYS if k in result.metrics]
+    error = f", action error {' / '.join(errors)}" if errors else ""
+    return f"{result.step} steps at {result.steps_per_second:.0f}/s{validation}{error}"
+
+
+_ERROR_KEYS = (("val/action_error_m", "m"), ("val/action_error_rad", "rad"))
+
+
+def tell_evaluate(evaluated: tuple[Mapping[str, Any], Any]) -> str:
+    """One line about an evaluation."""
+    told = evaluated[0]
+    low, high = told["success_ci95"]
+    p50, p95 = (told["latency_ms"][k] for k in ("p50", "p95"))
+    return (
+        f"success {told['n_success']}/{told['n_episodes']} = {told['success_rate']:.1%} "
+        f"[{low:.1%}, {high:.1%}], latency p50 {p50:.1f} ms, p95 {p95:.1f} ms"
+    )
+
+
+def tell_export(exported: tuple[PolicyManifest, Mapping[str, Any]]) -> str:
+    """One line about an export."""
+    checks = exported[1]
+    errors = ", ".join(f"|JAX - {k}| {v:.1e}" for k, v in checks["parity"]["value"].items())
+    sizes = ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in checks["size_bytes"]["value"].items())
+    return f"{errors}; {sizes}"

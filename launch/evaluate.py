@@ -1,0 +1,46 @@
+"""Closed-loop success of a trained policy on held-out starts: <workdir>/evaluation.
+
+Examples:
+  python -m launch.evaluate --workdir=runs/lift_demo
+  python -m launch.evaluate --workdir=runs/lift_demo --policy=onnx
+  python -m launch.evaluate --workdir=runs/bc_bridge --offline
+"""
+
+from absl import flags
+
+from jaxpolicy import pipeline
+from jaxpolicy.experiment import ExperimentConfig
+from launch import cli, show
+
+WORKDIR = cli.define_workdir()
+CONFIG = cli.define_config(required=False)
+POLICY = flags.DEFINE_enum(
+    "policy", "jax", pipeline.POLICIES, "The JAX policy, or an artefact in its deployment runtime."
+)
+OFFLINE = flags.DEFINE_bool(
+    "offline", False, "Compare predicted with recorded actions; for data without a simulator."
+)
+FINAL = flags.DEFINE_string(
+    "final", "", "Reason for reading the locked test part (with --offline); it is recorded."
+)
+
+
+def main() -> int:
+    """Evaluates; exit code 3 where success is below the experiment's min_success."""
+    config = cli.config_from(CONFIG, WORKDIR.value)
+    if OFFLINE.value or FINAL.value:
+        show.offline_table(pipeline.evaluate_offline(config, WORKDIR.value, FINAL.value))
+        return 0
+    return _closed_loop(config)
+
+
+def _closed_loop(config: ExperimentConfig) -> int:
+    with show.bars() as bar:
+        found = pipeline.evaluate(config, WORKDIR.value, POLICY.value, bar("evaluate"))
+    show.text(pipeline.tell_evaluate(found))
+    show.text(f"report: {pipeline.report_path(WORKDIR.value, POLICY.value)}")
+    return 0 if found[0]["success_rate"] >= config.min_success else cli.GATE_NOT_PASSED
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,32 @@
+"""The whole road: collect, process, train, evaluate, export, verify, drive the artefact.
+
+Example:
+  python -m launch.pipeline --config=configs/lift_demo.py --workdir=runs/lift_demo
+
+A run that was killed continues when it is started again.
+"""
+
+from jaxpolicy import pipeline
+from launch import cli, show
+
+WORKDIR = cli.define_workdir()
+CONFIG = cli.define_config()
+
+
+def main() -> int:
+    """Runs every stage; exit code 3 where the gate is not passed."""
+    config = cli.config_from(CONFIG)
+    with show.bars() as bar:
+        summary = pipeline.run(config, WORKDIR.value, bar)
+    rows = [(stage, f"{seconds:.1f}", found) for stage, seconds, found in summary.rows]
+    total = sum(seconds for _, seconds, _ in summary.rows)
+    rows.append(("total", f"{total:.1f}", "gate passed" if summary.passed else "gate NOT passed"))
+    show.table(config.name, ("stage", "seconds", "found"), rows)
+    for reason in summary.reasons:
+        show.text(f"gate not passed: {reason}")
+    show.paths(summary.paths)
+    return 0 if summary.passed else cli.GATE_NOT_PASSED
+
+
+if __name__ == "__main__":
+    cli.run(main)

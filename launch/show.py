@@ -1,0 +1,92 @@
+"""Progress bars and tables on the terminal."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jaxpolicy.evaluation.offline import ActionErrors
+
+__all__ = ["bars", "offline_table", "paths", "table", "text"]
+
+Update = Callable[[int, int], None]
+
+
+def text(line: str) -> None:
+    """Prints one line."""
+    Console().print(line, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def bars() -> Iterator[Callable[[str], Update]]:
+    """Gives a function: name of a long task -> its update(done, in all).
+
+    Bars appear with their first update and stay when they are full. On a terminal they
+    are animated; elsewhere (a log file) nothing is printed.
+    """
+    columns = (
+        TextColumn("{task.description:>16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str) -> Update:
+            progress = Progress(*columns, console=console, disable=not console.is_terminal)
+            task = progress.add_task(name, total=None)
+            shown: list[Progress] = []
+
+            def update(done: int, total: int) -> None:
+                if not shown:
+                    shown.append(stack.enter_context(progress))
+                progress.update(task, completed=done, total=total)
+                if done >= total:
+                    progress.stop()
+
+            return update
+
+        yield start
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table, as wide as it needs to be."""
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for name in header:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    console.print(grid, highlight=False)
+
+
+def offline_table(rows: Mapping[str, ActionErrors]) -> None:
+    """Prints the policy's errors beside those of the baselines."""
+    units = list(next(iter(rows.values())).mae)
+    names = [f"mean |error| ({u})" if u != "1" else "mean |error| (no unit)" for u in units]
+    body = [
+        (name, f"{e.mse:.4f}", *(f"{e.mae[u]:.5f}" for u in units), str(e.n_steps))
+        for name, e in rows.items()
+    ]
+    header = ("predictor", "MSE / variance", *names, "steps")
+    table("Action errors on the validation part", header, body)
+
+
+def paths(found: Sequence[Path]) -> None:
+    """Prints where things were written."""
+    for path in found:
+        text(f"  {path}")
