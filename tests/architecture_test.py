@@ -159,12 +159,13 @@ def test_programs_are_not_imported_by_the_library():
     )
 
 
-def test_only_programs_import_the_experiment_schema():
+def test_stages_do_not_know_the_whole():
+    whole = {"jaxpolicy.experiment", "jaxpolicy.pipeline"}
     _report(
         [
-            f"{m.path}:{i.line}"
+            f"{m.path}:{i.line} imports {i.target}"
             for m, i in _all_imports()
-            if i.target == "jaxpolicy.experiment" and m.name.startswith("jaxpolicy")
+            if i.target in whole and m.name.startswith("jaxpolicy") and m.name not in whole
         ]
     )
 

@@ -91,8 +91,9 @@ def _expected_deps() -> dict[str, set[str]]:
         target = _target(name)
         if target not in existing:
             continue
-        # `launch` may import everything.
-        wanted = existing if "jaxpolicy" in allowed else {_target(a) for a in allowed}
+        wanted = {_target(a) for a in allowed if a != "jaxpolicy"}
+        if "jaxpolicy" in allowed:
+            wanted |= existing - set(layers.PROGRAMS)
         deps[target] |= (wanted & existing) - {target}
     return {name: _without_implied(d) for name, d in deps.items()}
 

@@ -56,6 +56,8 @@ TABLE = {
     "jaxpolicy.export": (*POLICY, "jaxpolicy.algorithms", *CORE),
     "jaxpolicy.deploy": SPECS,
     "jaxpolicy.experiment": (*CONFIGS, "jaxpolicy.schema"),
+    # All stages in a row: the only module of the library that sees all of it.
+    "jaxpolicy.pipeline": ("jaxpolicy",),
     "configs": ("jaxpolicy.experiment", "jaxpolicy.schema", *CONFIGS),
     "launch": ("jaxpolicy", "configs"),
 }
