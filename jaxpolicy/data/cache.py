@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jaxpolicy.data import atomic
-from jaxpolicy.data.source import EpisodeSource
+from jaxpolicy.data.source import EpisodeSource, check_episode
 from jaxpolicy.specs import ArraySpec, InputError, camera_names
 from jaxpolicy.types import Episode
 
@@ -125,14 +125,9 @@ def _write(
 
 
 def _append(files: Mapping[str, BinaryIO], specs: Sequence[ArraySpec], episode: Episode) -> None:
-    where = f"episode '{episode.metadata.episode_id}'"
+    check_episode(episode, specs)
     for spec in specs:
-        value = episode.action if spec.name == "action" else episode.observation.get(spec.name)
-        if value is None:
-            raise InputError(f"{where}: observation '{spec.name}' is missing")
-        spec.validate(value, where)
-        if value.shape != (len(episode), *spec.shape):
-            raise InputError(f"{where}: '{spec.name}' must have {len(episode)} steps")
+        value = episode.action if spec.name == "action" else episode.observation[spec.name]
         files[spec.name].write(np.ascontiguousarray(value).data)
 
 

@@ -84,8 +84,9 @@ def feature_name(key: str) -> str:
 def from_facts(facts: Facts, features: Mapping[str, Feature], where: str) -> Layout:
     """Layout of a dataset that this library wrote."""
     observation = {s.name: (OBSERVATION + feature_name(s.name),) for s in facts.observation}
-    for (path,) in observation.values():
-        _require(features, path, where)
+    for array in facts.observation:
+        _match(_require(features, *observation[array.name], where), array.shape, where)
+    _match(_require(features, STEPS + "action", where), (facts.action.size,), where)
     spec = DatasetSpec(facts.observation, facts.action)
     return Layout(observation, {}, (STEPS + "action",), spec)
 
@@ -103,6 +104,14 @@ def guess(features: Mapping[str, Feature], config: DataConfig, where: str) -> La
     size = _total_size([features[p] for p in action])
     spec = DatasetSpec(tuple(sorted(specs, key=lambda s: s.name)), _unknown_action(size))
     return Layout(observation, flags, action, spec)
+
+
+def _match(feature: Feature, shape: tuple[int, ...], where: str) -> None:
+    if feature.shape != shape:
+        raise InputError(
+            f"{where}: feature '{feature.path}' is {list(feature.shape)}, {FACTS_FILE} says "
+            f"{list(shape)}"
+        )
 
 
 def _require(features: Mapping[str, Feature], path: str, where: str) -> Feature:
@@ -149,7 +158,7 @@ def _mask(key: str) -> str:
 
 def _array_spec(key: str, parts: list[Feature]) -> ArraySpec:
     doc = parts[0].doc if len(parts) == 1 else ""
-    if parts[0].kind == "image":
+    if is_camera(key):
         return ArraySpec(key, tuple(d or 0 for d in parts[0].shape), "uint8", "")
     return ArraySpec(key, (_total_size(parts),), "float32", "" if key == "language" else doc)
 

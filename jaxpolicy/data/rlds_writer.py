@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ from jaxpolicy.data import atomic, example_proto, features, images, tfrecord
 from jaxpolicy.data.example_proto import Value
 from jaxpolicy.data.features import STEPS, Feature
 from jaxpolicy.data.rlds_layout import FACTS_FILE, METADATA, OBSERVATION, Facts, feature_name
+from jaxpolicy.data.source import check_episode
 from jaxpolicy.specs import ArraySpec, InputError, is_camera
 from jaxpolicy.types import DatasetSpec, Episode
 
@@ -174,6 +175,7 @@ class _Encoder(contextlib.AbstractContextManager):
 
     def __init__(self, spec: DatasetSpec, encoding: str, quality: int):
         self._spec, self._encoding, self._quality = spec, encoding, quality
+        self._arrays = (*spec.observation, ArraySpec("action", (spec.action.size,)))
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
         self._seen: set[str] = set()
 
@@ -181,7 +183,7 @@ class _Encoder(contextlib.AbstractContextManager):
         self._pool.shutdown()
 
     def __call__(self, episode: Episode) -> bytes:
-        check_episode(episode, self._spec, self._seen)
+        _check(episode, self._arrays, self._seen)
         self._seen.add(episode.metadata.episode_id)
         return example_proto.encode(
             {**self._observation(episode), **_step_values(episode), **_metadata_values(episode)}
@@ -198,21 +200,11 @@ class _Encoder(contextlib.AbstractContextManager):
         return images.encode(image, self._encoding, self._quality)
 
 
-def check_episode(episode: Episode, spec: DatasetSpec, seen: set[str]) -> None:
-    """Raises InputError where `episode` does not match `spec` or repeats an id."""
-    where = f"episode '{episode.metadata.episode_id}'"
-    if episode.metadata.episode_id in seen or not episode.metadata.episode_id:
-        raise InputError(f"{where}: episode_id must be unique and not empty")
-    if not len(episode):
-        raise InputError(f"{where}: holds no steps")
-    action = ArraySpec("action", (spec.action.size,))
-    for array in (*spec.observation, action):
-        value = episode.action if array is action else episode.observation.get(array.name)
-        if value is None:
-            raise InputError(f"{where}: observation '{array.name}' is missing")
-        array.validate(value, where)
-        if value.shape != (len(episode), *array.shape):
-            raise InputError(f"{where}: '{array.name}' must have {len(episode)} steps")
+def _check(episode: Episode, arrays: Sequence[ArraySpec], seen: set[str]) -> None:
+    name = episode.metadata.episode_id
+    if name in seen or not name:
+        raise InputError(f"episode '{name}': episode_id must be unique and not empty")
+    check_episode(episode, arrays)
 
 
 def _step_values(episode: Episode) -> dict[str, Value]:

@@ -8,9 +8,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from jaxpolicy import specs
+from jaxpolicy.specs import ArraySpec, InputError
 from jaxpolicy.types import DatasetSpec, Episode
 
-__all__ = ["EpisodeSource", "MemorySource", "content_hash", "without_cameras"]
+__all__ = ["EpisodeSource", "MemorySource", "check_episode", "content_hash", "without_cameras"]
 
 
 @runtime_checkable
@@ -86,6 +87,27 @@ def content_hash(episode: Episode) -> str:
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def check_episode(episode: Episode, arrays: Sequence[ArraySpec]) -> None:
+    """Raises InputError where `episode` lacks one of `arrays` or does not match it.
+
+    Args:
+      episode: any.
+      arrays: observations, and "action" for the action.
+    """
+    where, n_steps = f"episode '{episode.metadata.episode_id}'", len(episode)
+    if not n_steps:
+        raise InputError(f"{where}: holds no steps")
+    for spec in arrays:
+        is_action = spec.name == "action"
+        value = episode.action if is_action else episode.observation.get(spec.name)
+        if value is None:
+            raise InputError(f"{where}: observation '{spec.name}' is missing")
+        spec.validate(value, where)
+        if value.shape != (n_steps, *spec.shape):
+            expected = [n_steps, *spec.shape]
+            raise InputError(f"{where}: '{spec.name}' must be {expected}, got {list(value.shape)}")
 
 
 def without_cameras(episode: Episode, cameras: Sequence[str] | None) -> Episode:

@@ -1,0 +1,69 @@
+import os
+
+import pytest
+
+from jaxpolicy.data import atomic
+from jaxpolicy.specs import InputError
+
+
+def test_write_text_replaces_and_leaves_no_neighbour(tmp_path):
+    path = tmp_path / "below" / "f.json"
+    atomic.write_text(path, "one")
+    atomic.write_text(path, "two")
+    assert path.read_text() == "two"
+    assert os.listdir(path.parent) == ["f.json"]
+
+
+def test_append_line(tmp_path):
+    for line in ("a", "b"):
+        atomic.append_line(tmp_path / "below" / "f", line)
+    assert (tmp_path / "below" / "f").read_text() == "a\nb\n"
+
+
+def test_a_new_directory_appears_at_the_end(tmp_path):
+    with atomic.new_directory(tmp_path / "d") as directory:
+        (directory / "f").write_text("x")
+        assert not (tmp_path / "d").exists()
+    assert (tmp_path / "d" / "f").read_text() == "x"
+    assert os.listdir(tmp_path) == ["d"]
+
+
+def test_an_empty_directory_is_replaced(tmp_path):
+    (tmp_path / "d").mkdir()
+    with atomic.new_directory(tmp_path / "d") as directory:
+        (directory / "f").write_text("x")
+    assert os.listdir(tmp_path / "d") == ["f"]
+
+
+def test_an_exception_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic.new_directory(tmp_path / "d") as directory:
+        (directory / "f").write_text("x")
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == []
+
+
+def test_losing_a_race_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="d: cannot write: Directory not empty"):
+        with atomic.new_directory(tmp_path / "d"):
+            (tmp_path / "d").mkdir()
+            (tmp_path / "d" / "other").write_text("")
+    assert os.listdir(tmp_path / "d") == ["other"]
+
+
+def test_unwritable_places_are_named(tmp_path):
+    # A file where a folder is needed: refused even to root, unlike a mode without w.
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "f"
+    with pytest.raises(InputError, match="file: cannot create this folder"):
+        atomic.write_text(place, "")
+    with pytest.raises(InputError, match="file: cannot create this folder"):
+        atomic.append_line(place, "")
+    with pytest.raises(InputError, match="file: cannot create this folder"):
+        with atomic.new_directory(place):
+            pass
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="folder: cannot write: Is a directory"):
+        atomic.write_text(tmp_path / "folder", "")
+    with pytest.raises(InputError, match="folder: cannot write: Is a directory"):
+        atomic.append_line(tmp_path / "folder", "")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

@@ -1,0 +1,32 @@
+import pytest
+
+from jaxpolicy import schema
+from jaxpolicy.data import DataConfig
+from jaxpolicy.specs import InputError
+
+
+def test_defaults_are_the_documented_split():
+    assert DataConfig().split == (0.70, 0.15, 0.15)
+
+
+def test_round_trip():
+    config = DataConfig(cameras=("wrist",), control_hz=5.0)
+    assert schema.from_mapping(DataConfig, schema.to_mapping(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loader": "gpu"}, "data.loader must be one of"),
+        ({"nan_actions": "keep"}, "data.nan_actions must be one of"),
+        ({"action_kind": "magic"}, "data.action_kind must be one of"),
+        ({"split": (0.5, 0.3, 0.3)}, "data.split must be three shares that sum to 1"),
+        ({"split": (0.0, 0.5, 0.5)}, "data.split must be three shares"),
+        ({"split": (1.2, -0.1, -0.1)}, "data.split must be three shares"),
+        ({"image_size": -1}, "must not be negative"),
+        ({"action_keys": ()}, "data.action_keys must name"),
+    ],
+)
+def test_bad_values_are_named(change, message):
+    with pytest.raises(InputError, match=message):
+        DataConfig(**change)

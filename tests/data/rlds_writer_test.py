@@ -1,0 +1,180 @@
+import dataclasses
+import gc
+import json
+import weakref
+
+import numpy as np
+import pytest
+from tensorflow_datasets.core import example_parser
+from tensorflow_datasets.core import features as tfds_features
+
+from jaxpolicy.data import rlds, tfrecord
+from jaxpolicy.specs import InputError
+from jaxpolicy.types import DatasetSpec
+from tests.data.episodes import SPEC, assert_same, make_episode
+
+FILES = {"dataset_info.json", "features.json", "jaxpolicy.json"}
+
+
+def write(path, episodes, **options):
+    return rlds.write(path, episodes, SPEC, "lift", image_encoding="png", **options)
+
+
+@pytest.mark.parametrize("success", [True, False, None])
+def test_round_trip_keeps_everything(tmp_path, success):
+    episodes = [make_episode(i, n_steps=1 + i, success=success) for i in range(3)]
+    assert write(tmp_path / "d", iter(episodes)) == 3
+    source = rlds.RldsSource(tmp_path / "d")
+    assert source.spec == SPEC
+    assert source.name == "lift"
+    assert len(source) == 3
+    for wrote, read in zip(episodes, source, strict=True):
+        assert_same(wrote, read)
+
+
+def test_jpeg_is_the_default_and_close(tmp_path):
+    y, x = np.mgrid[0:8, 0:8]
+    frame = np.stack([20 * x, 20 * y, 10 * (x + y)], -1).astype(np.uint8)
+    episode = make_episode(0)
+    episode.observation["image/wrist"][:] = frame
+    rlds.write(tmp_path / "d", [episode], SPEC, "lift")
+    found = rlds.RldsSource(tmp_path / "d")[0].observation["image/wrist"].astype(int)
+    assert np.abs(found - frame).max() <= 12
+
+
+def test_shards_are_numbered_and_counted(tmp_path):
+    # shard_mb = 0: every record finds its file already too large, so 3 files of 1.
+    write(tmp_path / "d", [make_episode(i) for i in range(3)], shard_mb=0)
+    names = {f"lift-train.tfrecord-0000{i}-of-00003" for i in range(3)}
+    assert {p.name for p in (tmp_path / "d").iterdir()} == FILES | names
+    info = json.loads((tmp_path / "d" / "dataset_info.json").read_text())
+    assert info["splits"][0]["shardLengths"] == ["1", "1", "1"]
+    assert [e.metadata.seed for e in rlds.RldsSource(tmp_path / "d")] == [0, 1, 2]
+
+
+def test_tfds_parses_the_records_without_tensorflow(tmp_path):
+    episode = make_episode(1)
+    write(tmp_path / "d", [episode])
+    tree = tfds_features.FeaturesDict.from_json(
+        json.loads((tmp_path / "d" / "features.json").read_text())
+    )
+    parser = example_parser.ExampleParserNp(tree.get_serialized_info())
+    (record,) = tfrecord.index(tmp_path / "d" / "lift-train.tfrecord-00000-of-00001")
+    found = parser.parse_example(tfrecord.read(record))
+    np.testing.assert_array_equal(found["steps"]["action"], episode.action)
+    np.testing.assert_array_equal(found["steps"]["is_first"], [True, False, False, False])
+    np.testing.assert_array_equal(found["steps"]["is_last"], [False, False, False, True])
+    np.testing.assert_array_equal(found["steps"]["is_terminal"], [False, False, False, True])
+    np.testing.assert_array_equal(found["steps"]["observation"]["mask_wrist"], [False] * 4)
+    assert found["episode_metadata"]["seed"] == 1
+    assert found["steps"]["language_instruction"][0] == b"lift cube 1"
+
+
+def watched(n, alive):
+    """`n` episodes; after each, `alive` gets how many of them are still referenced."""
+    references = []
+    for i in range(n):
+        episode = make_episode(i)
+        references.append(weakref.ref(episode))
+        yield episode
+        del episode
+        gc.collect()
+        alive.append(sum(r() is not None for r in references))
+
+
+def test_writing_streams(tmp_path):
+    # While the next episode is made, the writer may hold the last one: 1 of 20.
+    alive = []
+    write(tmp_path / "d", watched(20, alive))
+    assert len(alive) == 20
+    assert max(alive) <= 1
+
+
+def broken(**changes):
+    return dataclasses.replace(make_episode(1), **changes)
+
+
+def with_observation(key, value):
+    observation = dict(make_episode(1).observation)
+    observation[key] = value
+    return broken(observation=observation)
+
+
+BAD_EPISODES = {
+    "no steps": (
+        broken(action=np.zeros((0, 2), np.float32)),
+        "episode 'e-001': holds no steps",
+    ),
+    "NaN action": (
+        broken(action=np.full((4, 2), np.nan, np.float32)),
+        "episode 'e-001': 'action' holds NaN",
+    ),
+    "wrong action size": (
+        broken(action=np.zeros((4, 3), np.float32)),
+        r"episode 'e-001': 'action' must have shape \[..., 2\], got \[4, 3\]",
+    ),
+    "wrong dtype": (
+        with_observation("proprio", np.zeros((4, 2))),
+        "episode 'e-001': 'proprio' must be float32, got float64",
+    ),
+    "missing key": (
+        broken(observation={}),
+        "episode 'e-001': observation 'image/wrist' is missing",
+    ),
+    "other length": (
+        with_observation("proprio", np.zeros((5, 2), np.float32)),
+        r"episode 'e-001': 'proprio' must be \[4, 2\], got \[5, 2\]",
+    ),
+    "repeated id": (make_episode(0), "episode 'e-000': episode_id must be unique"),
+    "empty id": (make_episode(1, episode_id=""), "episode '': episode_id must be unique"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_EPISODES)
+def test_a_bad_episode_is_named_and_leaves_nothing(tmp_path, name):
+    episode, message = BAD_EPISODES[name]
+    with pytest.raises(InputError, match=message):
+        write(tmp_path / "d", [make_episode(0), episode])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_producer_leaves_nothing(tmp_path):
+    def episodes():
+        yield make_episode(0)
+        raise RuntimeError("simulator died")
+
+    with pytest.raises(RuntimeError, match="simulator died"):
+        write(tmp_path / "d", episodes())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_episodes_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="there are no episodes to write"):
+        write(tmp_path / "d", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path):
+    write(tmp_path / "d", [make_episode(0)])
+    with pytest.raises(InputError, match="d: exists and is not empty"):
+        write(tmp_path / "d", [make_episode(1)])
+    (tmp_path / "f").write_text("")
+    with pytest.raises(InputError, match="f: is a file"):
+        write(tmp_path / "f", [make_episode(1)])
+    with pytest.raises(InputError, match="cannot create this folder"):
+        write(tmp_path / "f" / "below", [make_episode(1)])
+
+
+@pytest.mark.parametrize("name", ["", "3d", "a/b", "a-b", "_a"])
+def test_dataset_names_are_checked(tmp_path, name):
+    with pytest.raises(InputError, match=f"dataset name '{name}' must be"):
+        rlds.write(tmp_path / "d", [make_episode(0)], SPEC, name)
+
+
+def test_options_are_checked(tmp_path):
+    with pytest.raises(InputError, match="image encoding must be one of"):
+        rlds.write(tmp_path / "d", [make_episode(0)], SPEC, "lift", image_encoding="gif")
+    first = SPEC.observation[0]
+    twins = tuple(dataclasses.replace(first, name=n) for n in ("image/a_b", "image/a/b"))
+    with pytest.raises(InputError, match="collide"):
+        rlds.write(tmp_path / "d", [], DatasetSpec(twins, SPEC.action), "lift")
