@@ -75,7 +75,7 @@ def fit(chunks: Iterable[np.ndarray]) -> NormStats:
 
 
 class _Moments(NamedTuple):
-    count: float
+    count: float  # type: ignore[assignment]
     mean: Any
     m2: Any
     minimum: Any
@@ -160,7 +160,7 @@ class RunningStats(NamedTuple):
       m2: [D], sum of squared deviations from the mean.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mean: jax.Array
     m2: jax.Array
 

@@ -7,7 +7,7 @@ Exit codes: 0 done and gate passed; 1 bad input (one line on stderr); 2 usage;
 import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -116,7 +116,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-def _stop(code: int, message: str) -> Any:
+def _stop(code: int, message: str) -> NoReturn:
     first_line = " ".join(message.split())
     sys.stderr.write(f"error: {first_line}\n")
     sys.exit(code)

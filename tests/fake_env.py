@@ -62,7 +62,10 @@ class PointEnv(Env):
             "held": held,
         }
         return state.replace(
-            pipeline_state=(point, goal), obs=_observe(point, goal), reward=-distance, metrics=metrics
+            pipeline_state=(point, goal),
+            obs=_observe(point, goal),
+            reward=-distance,
+            metrics=metrics,
         )
 
     def expert(self, privileged):

@@ -80,7 +80,7 @@ def conv1d(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def _banded_dot(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """x [B, T C] times the matrix [T C, T' F] whose columns are shifted kernels."""
+    """Product of x [B, T C] and the matrix [T C, T' F] whose columns are shifted kernels."""
     n, length, channels = x.shape
     size, _, features = kernel.shape
     pad = size // 2

@@ -47,6 +47,10 @@ class Limits:
 
 def action_spec(kind: str, robot: robots.Robot, limits: Limits, hz: float) -> ActionSpec:
     """The action vector of `kind` for `robot`: the arm, then the gripper (1 open)."""
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
     if kind == "cartesian_delta":
         names, units = ("dx", "dy", "dz", "dyaw"), ("m", "m", "m", "rad")
         upper = (limits.step,) * 3 + (limits.yaw_step,)
@@ -100,7 +104,8 @@ def update(
       joints: measured joint positions [J], rad.
       action: [A], physical units.
     """
-    action = jnp.clip(action, np.array(spec.minimum, np.float32), np.array(spec.maximum, np.float32))
+    lower, upper = (np.array(b, np.float32) for b in (spec.minimum, spec.maximum))
+    action = jnp.clip(action, lower, upper)
     if spec.kind == "cartesian_delta":
         pose = _cartesian_target(robot, limits, targets["pose"], joints, action[:4])
         wanted = robots.inverse(

@@ -41,8 +41,7 @@ __all__ = [
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-@struct.dataclass
-class PhysicsState:
+class PhysicsState(struct.PyTreeNode):
     """State of one simulated world; everything is float32 unless said otherwise.
 
     Attributes:
@@ -86,7 +85,10 @@ class Physics(abc.ABC):
         self.substeps = substeps
 
     def init(
-        self, qpos: jax.Array, qvel: jax.Array | None = None, mocap_pos: jax.Array | None = None
+        self,
+        qpos: jax.typing.ArrayLike,
+        qvel: jax.typing.ArrayLike | None = None,
+        mocap_pos: jax.typing.ArrayLike | None = None,
     ) -> PhysicsState:
         """A state at `qpos` [nq], `qvel` [nv] (default rest), without contact readings."""
         model = self.model

@@ -22,7 +22,7 @@ _TINY = 1e-12
 Triple = Sequence[jax.Array]
 
 
-def plane(o: Triple, d: Triple, half: Triple) -> jax.Array:
+def plane(o: Triple, d: Triple, half: jax.Array) -> jax.Array:
     """Plane z = 0, seen from z > 0 only, |x| < half[0] and |y| < half[1]."""
     t = -o[2] / jnp.minimum(d[2], -_TINY)
     inside = (jnp.abs(o[0] + t * d[0]) < half[0]) & (jnp.abs(o[1] + t * d[1]) < half[1])

@@ -328,7 +328,8 @@ def _hand_xml(robot: Robot, children: str) -> str:
     fingers = _finger_xml(robot, "left", 1.0) + _finger_xml(robot, "right", -1.0)
     return (
         f'<body name="hand" pos="0 0 {robot.hand_offset}" quat="{_text(quat)}" gravcomp="1">'
-        f'{_inertial_xml(robot.hand)}{palm}<site name="tool" group="4" pos="0 0 {robot.tool_offset}"/>'
+        f"{_inertial_xml(robot.hand)}{palm}"
+        f'<site name="tool" group="4" pos="0 0 {robot.tool_offset}"/>'
         f"{children}{fingers}</body>"
     )
 
@@ -347,7 +348,8 @@ def _finger_xml(robot: Robot, side: str, sign: float) -> str:
         f'pos="0 {sign * 0.0125} {tip / 2}" material="finger"/>'
         f'<geom name="{side}_pad" class="pad" type="sphere" size="{robot.pad_radius}" '
         f'pos="{pad}" material="pad"/>'
-        f'<site name="{side}_pad" group="4" type="sphere" size="{robot.pad_radius * 1.25}" pos="{pad}"/>'
+        f'<site name="{side}_pad" group="4" type="sphere" size="{robot.pad_radius * 1.25}" '
+        f'pos="{pad}"/>'
         "</body>"
     )
 

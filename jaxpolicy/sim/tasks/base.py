@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax.envs import base as brax_base
+from brax.envs.base import Env, State
 
 from jaxpolicy.sim import control, physics, robots, scene
 from jaxpolicy.sim.config import EnvConfig
@@ -19,14 +19,13 @@ from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
 
 __all__ = ["HELD_STEPS", "Facts", "ManipulationEnv", "State"]
 
-State = brax_base.State
 Facts = dict[str, jax.Array]
 
 HELD_STEPS = 5  # consecutive control steps a goal must hold to count as success
 TOUCH_FORCE = 0.05  # N on a pad that counts as touching
 
 
-class ManipulationEnv(brax_base.Env):
+class ManipulationEnv(Env):
     """One world of one task, as a Brax environment; `vmap` it for many.
 
     Actions and observations are in physical units. `state.obs` holds `proprio` and
