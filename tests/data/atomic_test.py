@@ -35,18 +35,27 @@ def test_an_empty_directory_is_replaced(tmp_path):
     assert os.listdir(tmp_path / "d") == ["f"]
 
 
-def test_an_exception_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), atomic.new_directory(tmp_path / "d") as directory:
+def write_and_fail(path):
+    with atomic.new_directory(path) as directory:
         (directory / "f").write_text("x")
         raise ZeroDivisionError
+
+
+def write_while_another_does(path):
+    with atomic.new_directory(path):
+        path.mkdir()
+        (path / "other").write_text("")
+
+
+def test_an_exception_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail(tmp_path / "d")
     assert os.listdir(tmp_path) == []
 
 
 def test_losing_a_race_is_one_line(tmp_path):
     with pytest.raises(InputError, match="d: cannot write: Directory not empty"):
-        with atomic.new_directory(tmp_path / "d"):
-            (tmp_path / "d").mkdir()
-            (tmp_path / "d" / "other").write_text("")
+        write_while_another_does(tmp_path / "d")
     assert os.listdir(tmp_path / "d") == ["other"]
 
 

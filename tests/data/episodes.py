@@ -17,7 +17,9 @@ SPEC = DatasetSpec(
         ArraySpec("privileged", (3,), "float32", "m"),
         ArraySpec("proprio", (2,), "float32", "m"),
     ),
-    action=ActionSpec("joint_delta", ("dq", "gripper"), ("rad", "1"), (-1.0, 0.0), (1.0, 1.0), 20.0),
+    action=ActionSpec(
+        "joint_delta", ("dq", "gripper"), ("rad", "1"), (-1.0, 0.0), (1.0, 1.0), 20.0
+    ),
 )
 
 

@@ -60,7 +60,9 @@ def test_absurd_length_is_refused_without_allocating(tmp_path):
     length = struct.pack("<Q", 2**60)
     crc = struct.pack("<I", tfrecord.masked_crc(length))
     (tmp_path / "f").write_bytes(length + crc + b"x" * 100)
-    with pytest.raises(InputError, match="truncated: the record at byte 0 needs 1152921504606846992"):
+    with pytest.raises(
+        InputError, match="truncated: the record at byte 0 needs 1152921504606846992"
+    ):
         tfrecord.index(tmp_path / "f")
 
 
