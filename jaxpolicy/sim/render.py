@@ -11,8 +11,8 @@ L lights, h x w the pixels of one block of rows.
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,22 +63,22 @@ class Appearance(NamedTuple):
       white_balance: [3] factor per channel.
     """
 
-    rgb: jax.Array
-    rgb2: jax.Array
-    squares: jax.Array
-    specular: jax.Array
-    shininess: jax.Array
-    emission: jax.Array
-    light_position: jax.Array
-    light_direction: jax.Array
-    light_diffuse: jax.Array
-    light_specular: jax.Array
-    ambient: jax.Array
-    headlight_diffuse: jax.Array
-    headlight_specular: jax.Array
-    sky: jax.Array
-    exposure: jax.Array
-    white_balance: jax.Array
+    rgb: jax.Array | np.ndarray
+    rgb2: jax.Array | np.ndarray
+    squares: jax.Array | np.ndarray
+    specular: jax.Array | np.ndarray
+    shininess: jax.Array | np.ndarray
+    emission: jax.Array | np.ndarray
+    light_position: jax.Array | np.ndarray
+    light_direction: jax.Array | np.ndarray
+    light_diffuse: jax.Array | np.ndarray
+    light_specular: jax.Array | np.ndarray
+    ambient: jax.Array | np.ndarray
+    headlight_diffuse: jax.Array | np.ndarray
+    headlight_specular: jax.Array | np.ndarray
+    sky: jax.Array | np.ndarray
+    exposure: jax.Array | np.ndarray
+    white_balance: jax.Array | np.ndarray
 
     @classmethod
     def from_model(cls, model: mujoco.MjModel) -> "Appearance":
@@ -89,7 +89,7 @@ class Appearance(NamedTuple):
         mujoco.mj_camlight(model, data)
         head, lights = model.vis.headlight, _lights(model)
         on = float(head.active)
-        value = cls(
+        value = dict(
             **_materials(model),
             light_position=data.light_xpos[lights],
             light_direction=data.light_xdir[lights],
@@ -102,7 +102,7 @@ class Appearance(NamedTuple):
             exposure=np.ones(()),
             white_balance=np.ones(3),
         )
-        return cls(*(np.asarray(x, np.float32) for x in value))
+        return cls(**{k: np.asarray(v, np.float32) for k, v in value.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +148,8 @@ class RenderScene:
       near, far: clipping distances, m.
     """
 
-    scale: jax.Array
-    half: jax.Array
+    scale: jax.Array | np.ndarray
+    half: jax.Array | np.ndarray
     appearance: Appearance
     geom_ids: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     counts: tuple[int, ...] = dataclasses.field(metadata={"static": True})
@@ -217,7 +217,8 @@ def render(
     rows = _rows_per_block(height, width * n, n)
     ys = (_pixel_centres(height * n) * tangent).reshape(-1, rows)
     blocks = jax.lax.map(functools.partial(_draw_rows, scene, look, options, view), ys)
-    return _assemble(blocks, scene, height, width, n)
+    packed, depth, ids = (x.reshape(height, width) for x in blocks)
+    return RenderOutput(_unpack(packed), depth, ids)
 
 
 class _Frames(NamedTuple):
@@ -234,7 +235,7 @@ class _View(NamedTuple):
     frames: _Frames
     position: jax.Array  # [3]
     rotation: jax.Array  # [3, 3]
-    x: jax.Array  # [w]
+    x: jax.Array | np.ndarray  # [w]
 
 
 class _Hits(NamedTuple):
@@ -261,42 +262,41 @@ def _rows_per_block(height: int, width: int, samples: int) -> int:
     return max(fitting, default=1) * samples
 
 
-def _assemble(
-    blocks: tuple[jax.Array, jax.Array, jax.Array],
-    scene: RenderScene,
-    height: int,
-    width: int,
-    samples: int,
-) -> RenderOutput:
-    """Joins blocks of rows and averages the rays of each pixel."""
-    rgb, depth, ids = blocks
-    grid, middle = (height, samples, width, samples), samples // 2
-    planes = [rgb[:, c].reshape(grid).mean(axis=(1, 3)) for c in range(3)]
-    rgb = jnp.stack(planes, axis=-1)
-    return RenderOutput(
-        rgb=(jnp.clip(rgb, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8),
-        depth=depth.reshape(grid)[:, middle, :, middle],
-        segmentation=ids.reshape(grid)[:, middle, :, middle],
-    )
-
-
 def _draw_rows(
     scene: RenderScene, look: Appearance, options: RenderOptions, view: _View, y: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Rows at heights `y` [h]: colour [3, h, w], depth and geom id [h, w]."""
+    """Rows of rays at heights `y` [h]: packed colour, depth and geom id of their pixels."""
     rays = (view.x[None, :], y[:, None], -jnp.ones((1, 1)))
     hits = _cast(scene, view, rays)
-    world = [sum(view.rotation[i, j] * rays[j] for j in range(3)) for i in range(3)]
+    world = [_dot(view.rotation[i], rays) for i in range(3)]
     colour = _shade(scene, look, options, view, world, hits)
     sky = hits.depth >= scene.far
     above = _sky_colour(look, world)
-    balance = look.exposure * look.white_balance
-    colour = jnp.stack([jnp.where(sky, above[c], colour[c]) * balance[c] for c in range(3)])
+    colour = [jnp.where(sky, above[c], colour[c]) for c in range(3)]
     ids = jnp.where(sky, -1, jnp.asarray(scene.geom_ids, jnp.int32)[hits.slot])
-    return colour, jnp.where(sky, scene.far, hits.depth), ids
+    depth = jnp.where(sky, scene.far, hits.depth)
+    n = options.samples
+    middle = slice(n // 2, None, n)
+    return _pack(look, colour, n), depth[middle, middle], ids[middle, middle]
 
 
-def _cast(scene: RenderScene, view: _View, rays: list[jax.Array]) -> _Hits:
+def _pack(look: Appearance, colour: list[jax.Array], samples: int) -> jax.Array:
+    """Three [h, w] channels, exposed and averaged per pixel, as bytes of one int32."""
+    if samples > 1:
+        h, w = colour[0].shape
+        grid = (h // samples, samples, w // samples, samples)
+        colour = [c.reshape(grid).mean(axis=(1, 3)) for c in colour]
+    gain = look.exposure * look.white_balance * 255.0
+    levels = [jnp.clip(colour[c] * gain[c] + 0.5, 0.0, 255.0).astype(jnp.int32) for c in range(3)]
+    return levels[0] | levels[1] << 8 | levels[2] << 16
+
+
+def _unpack(packed: jax.Array) -> jax.Array:
+    """uint8 [..., 3] from int32 [...]; the inverse of `_pack`'s last line."""
+    return jax.lax.bitcast_convert_type(packed, jnp.uint8)[..., :3]
+
+
+def _cast(scene: RenderScene, view: _View, rays: Sequence[jax.Array]) -> _Hits:
     """First hit of every ray beyond the near plane, by a scan over slots of a kind."""
     matrix, offset, half = view.frames
     direction = matrix @ view.rotation
@@ -420,9 +420,10 @@ def _surface(
     v = [table[:, k][hits.slot] for k in range(table.shape[1])]
     depth = jnp.minimum(hits.depth, scene.far)
     point = [view.position[i] + depth * world[i] for i in range(3)]
-    q = [sum(v[3 * i + j] * point[j] for j in range(3)) + v[9 + i] for i in range(3)]
+    q: list[Any] = [sum(v[3 * i + j] * point[j] for j in range(3)) + v[9 + i] for i in range(3)]
     n = _canonical_normal(scene, q, v[12], hits.slot)
-    normal = _unit([sum(v[3 * i + j] * n[i] for i in range(3)) for j in range(3)])
+    rotated: list[Any] = [sum(v[3 * i + j] * n[i] for i in range(3)) for j in range(3)]
+    normal = _unit(rotated)
     odd = (jnp.floor(q[0] * v[13] * v[21]) + jnp.floor(q[1] * v[14] * v[22])) % 2.0 > 0.5
     colour = [jnp.where(odd, v[18 + c], v[15 + c]) for c in range(3)]
     to_eye = _unit([-w for w in world])
@@ -539,7 +540,7 @@ def _visible(model: mujoco.MjModel, geom: int) -> bool:
 def _rgba(model: mujoco.MjModel, geom: int) -> np.ndarray:
     """[4] colour as MuJoCo's viewer picks it: the geom's if set, else its material's."""
     own, material = model.geom_rgba[geom], model.geom_matid[geom]
-    unset = np.array_equal(own, np.float32(_DEFAULT_RGBA))
+    unset = np.array_equal(own, np.asarray(_DEFAULT_RGBA, np.float32))
     return model.mat_rgba[material] if unset and material >= 0 else own
 
 
