@@ -20,12 +20,15 @@ from jaxpolicy.types import Algorithm, Batch, DatasetSpec, Params, PolicySpec
 __all__ = [
     "ALGORITHMS",
     "LoadedPolicy",
+    "config_from_dict",
     "example_batch",
+    "is_kernel",
     "load_policy",
     "make_algorithm",
     "make_optimizer",
     "make_policy_spec",
     "make_schedule",
+    "spec_from_dict",
 ]
 
 # name -> make(policy_spec, network_config, config, optimizer, norm) -> Algorithm; the

@@ -19,7 +19,14 @@ from jaxpolicy.data.loader import Loader, gather
 from jaxpolicy.training import sharding
 from jaxpolicy.types import Batch
 
-__all__ = ["Feed", "Prefetcher", "feeds", "make_fetch", "stack_size"]
+__all__ = [
+    "Feed",
+    "Prefetcher",
+    "feeds",
+    "make_fetch",
+    "passthrough",
+    "stack_size",
+]
 
 T = TypeVar("T")
 

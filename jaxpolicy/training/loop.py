@@ -41,11 +41,18 @@ from jaxpolicy.training.progress import ProgressBar
 from jaxpolicy.types import Algorithm, Metrics, Params, PolicySpec, TrainState
 
 __all__ = [
+    "Context",
     "EvaluateFn",
     "FitResult",
+    "Journal",
+    "Part",
+    "Position",
+    "Schedule",
     "dispatch_plan",
     "enable_compilation_cache",
+    "evaluate_part",
     "fit",
+    "make_schedule",
     "train",
 ]
 
