@@ -20,6 +20,9 @@ __all__ = ["BACKENDS", "LiteRTBackend", "NOISE_PREFIX", "OnnxBackend", "graph_in
 NOISE_PREFIX = "noise/"
 OUTPUT = "action"
 
+# Shape without the batch axis, and dtype.
+Signature = tuple[tuple[int, ...], str]
+
 _ONNX_TYPES = {
     "tensor(float)": "float32",
     "tensor(uint8)": "uint8",
@@ -28,7 +31,7 @@ _ONNX_TYPES = {
 }
 
 
-def graph_inputs(manifest: PolicyManifest) -> dict[str, tuple[tuple[int, ...], str]]:
+def graph_inputs(manifest: PolicyManifest) -> dict[str, Signature]:
     """Name -> (shape without the batch axis, dtype) of every input of the graph."""
     steps = (manifest.n_obs_steps,)
     inputs = {s.name: (steps + s.shape, s.dtype) for s in manifest.observation}
@@ -53,8 +56,9 @@ class OnnxBackend:
         self.manifest = artefact.read_manifest(directory)
         data = artefact.read_artefact(directory, self.manifest, self.kind)
         self._session = _onnx_session(data, threads, f"{directory}/{self.kind}")
-        found = {i.name: _onnx_input(i) for i in self._session.get_inputs()}
-        _check_signature(self.manifest, found, f"{directory}: ONNX graph")
+        found = {i.name: _onnx_signature(i) for i in self._session.get_inputs()}
+        outputs = {o.name: _onnx_signature(o) for o in self._session.get_outputs()}
+        _check_signature(self.manifest, found, outputs, f"{directory}: ONNX graph")
 
     def __call__(
         self, observation: Mapping[str, np.ndarray], noise: Mapping[str, np.ndarray] | None = None
@@ -97,8 +101,9 @@ class LiteRTBackend:
         self.manifest = artefact.read_manifest(directory)
         data = artefact.read_artefact(directory, self.manifest, self.kind)
         self._runner = _litert_runner(data, threads, f"{directory}/{self.kind}")
-        found = {k: _litert_input(v) for k, v in self._runner.get_input_details().items()}
-        _check_signature(self.manifest, found, f"{directory}: TF Lite graph")
+        found = {k: _litert_signature(v) for k, v in self._runner.get_input_details().items()}
+        outputs = {k: _litert_signature(v) for k, v in self._runner.get_output_details().items()}
+        _check_signature(self.manifest, found, outputs, f"{directory}: TF Lite graph")
 
     def __call__(
         self, observation: Mapping[str, np.ndarray], noise: Mapping[str, np.ndarray] | None = None
@@ -141,7 +146,7 @@ def _onnx_session(data: bytes, threads: int, where: str) -> Any:
         raise InputError(f"{where} cannot be loaded: {_first_line(e)}") from e
 
 
-def _onnx_input(value: Any) -> tuple[tuple[Any, ...], str]:
+def _onnx_signature(value: Any) -> Signature:
     return tuple(value.shape[1:]), _ONNX_TYPES.get(value.type, value.type)
 
 
@@ -158,7 +163,7 @@ def _litert_runner(data: bytes, threads: int, where: str) -> Any:
         raise InputError(f"{where} cannot be loaded: {_first_line(e)}") from e
 
 
-def _litert_input(details: Mapping[str, Any]) -> tuple[tuple[Any, ...], str]:
+def _litert_signature(details: Mapping[str, Any]) -> Signature:
     return tuple(int(d) for d in details["shape"][1:]), np.dtype(details["dtype"]).name
 
 
@@ -167,17 +172,25 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_signature(
-    manifest: PolicyManifest, found: Mapping[str, tuple[tuple[Any, ...], str]], where: str
+    manifest: PolicyManifest,
+    inputs: Mapping[str, Signature],
+    outputs: Mapping[str, Signature],
+    where: str,
 ) -> None:
-    """Raises InputError unless the graph's inputs are those the manifest declares."""
-    expected = graph_inputs(manifest)
+    """Raises InputError unless the graph is the one that the manifest declares."""
+    action = {OUTPUT: ((manifest.horizon, manifest.action.size), "float32")}
+    _check_arrays(graph_inputs(manifest), inputs, f"{where}: input")
+    _check_arrays(action, outputs, f"{where}: output")
+
+
+def _check_arrays(
+    expected: Mapping[str, Signature], found: Mapping[str, Signature], where: str
+) -> None:
     if set(found) != set(expected):
-        raise InputError(f"{where} has inputs {sorted(found)}, the manifest {sorted(expected)}")
+        raise InputError(f"{where}s are {sorted(found)}, the manifest says {sorted(expected)}")
     for name, wanted in expected.items():
         if found[name] != wanted:
-            raise InputError(
-                f"{where}: input '{name}' is {found[name]}, the manifest says {wanted}"
-            )
+            raise InputError(f"{where} '{name}' is {found[name]}, the manifest says {wanted}")
 
 
 def _feeds(
