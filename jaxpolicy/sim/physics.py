@@ -171,9 +171,13 @@ class MjxPhysics(Physics):
         super().__init__(model, substeps)
         self._mjx = mjx
         self._model = mjx.put_model(model)
+        self._compiled = jax.jit(self._advance)  # MJX is too large to run op by op.
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """See Physics."""
+        return self._compiled(state, ctrl)
+
+    def _advance(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         data = self._mjx.make_data(self._model).replace(
             qpos=state.qpos, qvel=state.qvel, ctrl=ctrl, qacc_warmstart=state.warmstart
         )

@@ -40,9 +40,11 @@ class ManipulationEnv(Env):
       action_spec: the action vector [A].
       observation_specs: one per key of `state.obs`, sorted by name.
       reward_scales: weight of each reward term (class attribute).
+      instruction: what the task is, in words (class attribute).
     """
 
     reward_scales: ClassVar[Mapping[str, float]] = {}
+    instruction: ClassVar[str] = ""
 
     def __init__(self, config: EnvConfig) -> None:
         """Compiles the scene and starts the engine."""

@@ -39,6 +39,7 @@ def is_grasped(touch: jax.Array, to_object: jax.Array, width: jax.Array) -> jax.
 class Lift(base.ManipulationEnv):
     """The cube in the gripper and 5 cm above the table, for five control steps."""
 
+    instruction: ClassVar[str] = "pick up the red cube"
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,

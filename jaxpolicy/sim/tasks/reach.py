@@ -19,6 +19,7 @@ TOLERANCE = 0.02  # m
 class Reach(base.ManipulationEnv):
     """The tool within 2 cm of the marker, for five control steps."""
 
+    instruction: ClassVar[str] = "move the gripper to the green marker"
     reward_scales: ClassVar[Mapping[str, float]] = {
         "distance": 1.0,
         "success": 1.0,
