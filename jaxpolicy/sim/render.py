@@ -42,6 +42,9 @@ _UNBOUNDED = 1e9  # half-size of an infinite plane, in metres
 _DEFAULT_RGBA = (0.5, 0.5, 0.5, 1.0)
 _SKY = ((0.86, 0.90, 0.94), (0.50, 0.66, 0.84))
 
+# Three components, each an array of one shape: a list, a tuple or [3, ...].
+_Vector = Sequence[jax.Array] | jax.Array
+
 
 class Appearance(NamedTuple):
     """What may look different without moving; colours are linear in [0, 1].
@@ -246,7 +249,7 @@ class _Hits(NamedTuple):
 
 
 def _frames(scene: RenderScene, position: jax.Array, rotation: jax.Array) -> _Frames:
-    matrix = scene.scale[:, :, None] * jnp.swapaxes(rotation, 1, 2)
+    matrix = jnp.asarray(scene.scale)[:, :, None] * jnp.swapaxes(rotation, 1, 2)
     return _Frames(matrix, -jnp.einsum("sij,sj->si", matrix, position), jnp.asarray(scene.half))
 
 
@@ -266,7 +269,7 @@ def _draw_rows(
     scene: RenderScene, look: Appearance, options: RenderOptions, view: _View, y: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Rows of rays at heights `y` [h]: packed colour, depth and geom id of their pixels."""
-    rays = (view.x[None, :], y[:, None], -jnp.ones((1, 1)))
+    rays = (jnp.asarray(view.x)[None, :], y[:, None], -jnp.ones((1, 1)))
     hits = _cast(scene, view, rays)
     world = [_dot(view.rotation[i], rays) for i in range(3)]
     colour = _shade(scene, look, options, view, world, hits)
@@ -524,7 +527,7 @@ def _highlight(cosine: jax.Array, shininess: jax.Array) -> jax.Array:
     return cosine / (128.0 * shininess * (1.0 - cosine) + cosine + 1e-6)
 
 
-def _dot(a: list[jax.Array], b: list[jax.Array]) -> jax.Array:
+def _dot(a: _Vector, b: _Vector) -> jax.Array:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 

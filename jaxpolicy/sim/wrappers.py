@@ -229,12 +229,17 @@ class Pixels(Wrapper):
 
     def _picture(self, poses: Any, index: int, fovy: float) -> jax.Array:
         size = self.image_size
-        camera = (poses.cam_xpos[index], poses.cam_xmat[index], fovy)
-        bodies = (poses.geom_xpos, poses.geom_xmat)
-        picture = render.render(
-            self._scene, *bodies, *camera, height=size, width=size, options=self._options
-        )
-        return picture.rgb
+        return render.render(
+            self._scene,
+            poses.geom_xpos,
+            poses.geom_xmat,
+            poses.cam_xpos[index],
+            poses.cam_xmat[index],
+            fovy,
+            height=size,
+            width=size,
+            options=self._options,
+        ).rgb
 
 
 def _camera_index(model: mujoco.MjModel, name: str) -> int:
