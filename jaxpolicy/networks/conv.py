@@ -6,7 +6,10 @@ everything else, so special cases become matrix products:
 * 1x1 kernels (any stride): strided slice, then a dot;
 * kernel equal to stride (patch stems, downsampling): reshape, then a dot;
 * 1-D kernels at least as long as the sequence: a banded matrix product;
-* transposed 1-D: a dot, then overlap-add by shifted sums.
+* transposed 1-D: a dot, then overlap-add by shifted sums;
+* other 2-D kernels: `lax.conv`, whose gradients on a CPU are written out, because
+  XLA rewrites a convolution into the layout of its fast library only outside loops.
+  The gradient that JAX derives takes 250 times longer inside `lax.scan`.
 
 The forms agree with `jax.lax.conv_general_dilated` to rounding, and the ONNX and
 TF Lite exporters know all of their operations. Layouts are NHWC / NTC.
@@ -40,9 +43,67 @@ def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     divides = x.shape[1] % stride == 0 and x.shape[2] % stride == 0
     if size == (stride, stride) and divides:
         return _patch_dot(x, kernel)
+    if size[0] == size[1] and size[0] % 2 and stride == 1:
+        return _same_conv(x, kernel)
+    return _lax_conv(x, kernel, stride)
+
+
+def _lax_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+@jax.custom_vjp
+def _same_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Odd square kernel, stride 1. Reverse mode only: `jax.jvp` does not apply."""
+    return _lax_conv(x, kernel)
+
+
+def _same_conv_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _lax_conv(x, kernel), (x, kernel)
+
+
+def _same_conv_backward(
+    residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return lax.platform_dependent(*residuals, g, cpu=_gradients_cpu, default=_gradients)
+
+
+_same_conv.defvjp(_same_conv_forward, _same_conv_backward)
+
+
+def _gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `_lax_conv` as JAX derives them."""
+    return jax.vjp(_lax_conv, x, kernel)[1](g)
+
+
+def _gradients_cpu(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same as a convolution with the flipped kernel, and one matrix product.
+
+    dL/dkernel[i, j] = sum over pixels of x[y + i - r, z + j - r]^T g[y, z], r = k // 2.
+    Stacking k row shifts of x and k column shifts of g as channels makes that a
+    product [k C, pixels] [pixels, k F]. The barrier keeps XLA from recomputing the
+    stacks inside the product.
+    """
+    size, _, channels, features = kernel.shape
+    dx = _lax_conv(g, kernel[::-1, ::-1].swapaxes(2, 3))
+    rows = _shifted(x, 1, range(size)).reshape(-1, size * channels)
+    columns = _shifted(g, 2, range(size - 1, -1, -1)).reshape(-1, size * features)
+    rows, columns = lax.optimization_barrier((rows, columns))
+    products = (rows.T @ columns).reshape(size, channels, size, features)
+    return dx, products.transpose(0, 2, 1, 3)
+
+
+def _shifted(x: jax.Array, axis: int, starts: Sequence[int]) -> jax.Array:
+    """Slices of the zero-padded x, one per start, side by side as channels."""
+    radius, length = len(starts) // 2, x.shape[axis]
+    padding = [(radius, radius) if i == axis else (0, 0) for i in range(x.ndim)]
+    padded = jnp.pad(x, padding)
+    slices = [lax.slice_in_dim(padded, s, s + length, axis=axis) for s in starts]
+    return jnp.concatenate(slices, axis=-1)
 
 
 def _patch_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
