@@ -6,6 +6,7 @@ so every TF Lite runtime can load it. Loops do not convert in this version.
 """
 
 import importlib.metadata
+import struct
 from collections import Counter
 from typing import Any
 
@@ -26,10 +27,9 @@ def convert(function: Any) -> bytes:
         not convert, or the graph holds custom or Flex operators.
     """
     _require_version()
-    module = _stablehlo(function)
     try:
-        data = _to_flatbuffer(module, list(function.names))
-    except Exception as e:  # The converter raises MLIR's and its own errors.
+        data = _to_flatbuffer(_stablehlo(function), list(function.names))
+    except Exception as e:  # JAX, MLIR and the converter raise errors of their own.
         message = " ".join(str(e).split())[:300]
         raise InputError(f"the policy does not convert to TF Lite: {message}") from e
     operators(data)
@@ -68,13 +68,20 @@ def operators(data: bytes) -> dict[str, int]:
 
     if not schema.Model.ModelBufferHasIdentifier(data, 0):
         raise InputError("the TF Lite artefact is damaged: it is not a TF Lite flatbuffer")
-    model = schema.Model.GetRootAs(data, 0)
-    names = [_operator_name(schema, c) for c in _all(model, "OperatorCodes")]
-    custom = [n for n in names if n.startswith("CUSTOM")]
+    try:
+        used = _used(schema, schema.Model.GetRootAs(data, 0))
+    except (struct.error, IndexError, KeyError, TypeError, ValueError) as e:
+        raise InputError(f"the TF Lite artefact is damaged: {e}") from e
+    custom = sorted({n for n in used if n.startswith("CUSTOM")})
     if custom:
         raise InputError(f"the TF Lite graph holds operators that are not builtin: {custom}")
-    used = [o.OpcodeIndex() for g in _all(model, "Subgraphs") for o in _all(g, "Operators")]
-    return dict(sorted(Counter(names[i] for i in used).items()))
+    return dict(sorted(Counter(used).items()))
+
+
+def _used(schema: Any, model: Any) -> list[str]:
+    """Names of the operators of all subgraphs."""
+    names = [_operator_name(schema, c) for c in _all(model, "OperatorCodes")]
+    return [names[o.OpcodeIndex()] for g in _all(model, "Subgraphs") for o in _all(g, "Operators")]
 
 
 def _operator_name(schema: Any, code: Any) -> str:

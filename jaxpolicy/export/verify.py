@@ -76,7 +76,7 @@ def read_golden(
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as e:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise InputError(f"{directory}/{GOLDEN} cannot be read: {e}") from e
     if "action" not in arrays:
         raise InputError(f"{directory}/{GOLDEN} lacks the array 'action'")
