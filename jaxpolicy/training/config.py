@@ -52,7 +52,9 @@ class LoopConfig:
       steps: updates in total.
       epochs: passes over the training part in total; replaces `steps` where above 0.
       batch_size: windows per update, over all devices and hosts.
-      steps_per_dispatch: updates per call of the compiled program, and per metrics row.
+      steps_per_dispatch: updates between two looks at the metrics, and per metrics row.
+      scan: whether these updates are one program: "on", "off" (one program each), or
+        "auto": on, except on CPU, where XLA compiles loops badly.
       eval_every: updates between validations; 0 is once per epoch.
       eval_batches: batches per validation at most; 0 is all of them.
       checkpoint_every: updates between checkpoints; 0 is at every validation. An
@@ -71,6 +73,7 @@ class LoopConfig:
     epochs: int = 0
     batch_size: int = 64
     steps_per_dispatch: int = 50
+    scan: str = "auto"
     eval_every: int = 100
     eval_batches: int = 0
     checkpoint_every: int = 0
@@ -83,6 +86,7 @@ class LoopConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        _one_of("loop.scan", self.scan, ("auto", "on", "off"))
         _one_of("loop.monitor_mode", self.monitor_mode, ("min", "max"))
         ones = ("steps", "batch_size", "steps_per_dispatch", "max_to_keep")
         zeros = ("epochs", "eval_every", "eval_batches", "checkpoint_every", "patience", "devices")

@@ -35,13 +35,13 @@ _STACK_BYTES = 2**28
 
 
 class Feed(NamedTuple):
-    """What one call of a compiled program consumes.
+    """What one dispatch consumes: batches, or the indices from which they are gathered.
 
     Attributes:
       start: first step.
       n: number of steps, at most S.
-      data: [S, B, ...] arrays, B split over the devices: batches, or the indices from
-        which they are gathered; rows from `n` on are padding.
+      data: stacked: [S, B, ...], rows from `n` on are padding; else `n` rows [B, ...].
+        B is split over the devices.
     """
 
     start: int
@@ -75,14 +75,26 @@ def stack_size(loader: Loader, wanted: int) -> int:
     return max(1, min(wanted, _STACK_BYTES // max(size, 1)))
 
 
-def feeds(loader: Loader, plan: Iterable[tuple[int, int]], size: int, mesh: Mesh) -> Iterator[Feed]:
-    """One Feed of `size` rows for every (start, n) of `plan`."""
+def feeds(
+    loader: Loader, plan: Iterable[tuple[int, int]], mesh: Mesh, size: int = 0
+) -> Iterator[Feed]:
+    """One Feed for every (start, n) of `plan`.
+
+    Args:
+      loader: one part of the data.
+      plan: steps of every dispatch.
+      mesh: devices.
+      size: S of stacked feeds; 0 for separate rows.
+    """
     read: Callable[[int], Any] = loader.indices if loader.mode == "device" else loader.batch
     for start, n in plan:
         rows = [read(step) for step in range(start, start + n)]
-        rows += rows[-1:] * (size - n)
-        stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
-        yield Feed(start, n, sharding.put_batch(stacked, mesh, axis=1))
+        if size:
+            rows += rows[-1:] * (size - n)
+            stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
+            yield Feed(start, n, sharding.put_batch(stacked, mesh, axis=1))
+        else:
+            yield Feed(start, n, [sharding.put_batch(row, mesh) for row in rows])
 
 
 class Prefetcher:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolicy import schema
+from jaxpolicy.data.loader import Loader
 from jaxpolicy.specs import InputError
 from jaxpolicy.training import (
     callbacks,
@@ -50,7 +51,6 @@ __all__ = [
     "Schedule",
     "dispatch_plan",
     "enable_compilation_cache",
-    "evaluate_part",
     "fit",
     "make_schedule",
     "train",
@@ -201,17 +201,21 @@ class Part(NamedTuple):
 
     Attributes:
       loader: see data.loader.
-      program: compiled programs.train_steps or programs.eval_steps.
+      program: compiled function of module `programs`.
       arrays: device-resident data, None in host mode.
-      size: S, batches per call.
-      n_batches: batches of one pass.
+      size: batches per dispatch.
+      scan: whether a dispatch is one program.
     """
 
-    loader: Any
+    loader: Loader
     program: Callable[..., Any]
     arrays: Any
     size: int
-    n_batches: int
+    scan: bool
+
+    def feeds(self, plan: Iterable[tuple[int, int]], mesh: Mesh) -> Iterator[Feed]:
+        """Data of every dispatch of `plan`."""
+        return inputs.feeds(self.loader, plan, mesh, self.size if self.scan else 0)
 
 
 def enable_compilation_cache(directory: str | os.PathLike[str]) -> None:
@@ -347,34 +351,51 @@ def _make_journal(
 def _make_parts(
     config: TrainConfig, data: Prepared, algorithm: Algorithm, mesh: Mesh, schedule: Schedule
 ) -> tuple[Part, Part | None]:
-    """Compiled programs (on first call) with their data."""
-    make = functools.partial(_make_part, config, algorithm, mesh)
-    train_part = make(data.train_loader, programs.train_steps, schedule.dispatch)
+    """Data and programs, which compile at their first call."""
+    scan = use_scan(config.loop, mesh)
+    make = functools.partial(_make_part, config, algorithm, mesh, scan)
+    step = programs.train_steps if scan else programs.train_step
+    train_part = make(data.train_loader, step, schedule.dispatch)
     if data.val_loader is None:
         return train_part, None
-    n = max(data.val_loader.batches_per_epoch, 1)
-    n = min(n, config.loop.eval_batches or n)
-    size = inputs.stack_size(data.val_loader, n)
-    return train_part, make(data.val_loader, programs.eval_steps, size)._replace(n_batches=n)
+    size = inputs.stack_size(data.val_loader, n_val_batches(config.loop, data.val_loader))
+    return train_part, make(
+        data.val_loader, programs.eval_steps if scan else programs.eval_step, size
+    )
+
+
+def use_scan(config: LoopConfig, mesh: Mesh) -> bool:
+    """Whether several steps are one program; see module `programs`."""
+    if config.scan == "auto":
+        return mesh.devices.flat[0].platform != "cpu"
+    return config.scan == "on"
+
+
+def n_val_batches(config: LoopConfig, loader: Loader) -> int:
+    """Batches per validation."""
+    n = max(loader.batches_per_epoch, 1)
+    return min(n, config.eval_batches or n)
 
 
 def _make_part(
     config: TrainConfig,
     algorithm: Algorithm,
     mesh: Mesh,
-    loader: Any,
-    steps: Callable[..., Any],
+    scan: bool,
+    loader: Loader,
+    step: Callable[..., Any],
     size: int,
 ) -> Part:
     fetch = inputs.make_fetch(loader, config.n_obs_steps, config.horizon)
+    trains = step in (programs.train_step, programs.train_steps)
     program = jax.jit(
-        functools.partial(steps, algorithm, fetch),
-        donate_argnums=0 if steps is programs.train_steps else (),
+        functools.partial(step, algorithm, fetch),
+        donate_argnums=0 if trains else (),
         out_shardings=sharding.replicated(mesh),
     )
     resident = loader.mode == "device"
     arrays = sharding.put_replicated(dict(loader.cache.arrays), mesh) if resident else None
-    return Part(loader, program, arrays, size, loader.batches_per_epoch)
+    return Part(loader, program, arrays, size, scan)
 
 
 # ------------------------------------------------------------------ running
@@ -405,17 +426,16 @@ def _run(context: Context, position: Position) -> Position:
     """Trains to the end; metrics are fetched one dispatch late, so devices never wait."""
     if position.stopped or position.step >= context.schedule.total:
         return position
-    part, plan = context.train_part, dispatch_plan(context.schedule, position.step)
-    feeds = inputs.feeds(part.loader, plan, part.size, context.mesh)
-    late: tuple[Feed, Metrics] | None = None
-    with inputs.Prefetcher(feeds) as ahead:
+    plan = dispatch_plan(context.schedule, position.step)
+    late: tuple[Feed, Any] | None = None
+    with inputs.Prefetcher(context.train_part.feeds(plan, context.mesh)) as ahead:
         for feed in ahead:
-            state, metrics = part.program(position.state, part.arrays, feed.data, np.int32(feed.n))
+            context.journal.waited_s = ahead.waited_s
+            state, metrics = _dispatch(context.train_part, position.state, feed)
             position = position._replace(state=state, step=feed.stop)
             if late:
                 _record(context, *late)
             late = feed, metrics
-            context.journal.waited_s = ahead.waited_s
             if _has_event(context.schedule, feed.stop):
                 _record(context, *late)
                 late, position = None, _handle_events(context, position)
@@ -424,14 +444,33 @@ def _run(context: Context, position: Position) -> Position:
     return position
 
 
+def _dispatch(part: Part, state: TrainState, feed: Feed) -> tuple[TrainState, Any]:
+    """Starts the updates of `feed`; metrics are on their way in the form `_rows` takes."""
+    if part.scan:
+        return part.program(state, part.arrays, feed.data, np.int32(feed.n))
+    rows = []
+    for data in feed.data:
+        state, metrics = part.program(state, part.arrays, data)
+        rows.append(metrics)
+    return state, rows
+
+
+def _rows(metrics: Any, n: int) -> dict[str, np.ndarray]:
+    """Metrics of a dispatch, each [n]; waits for the devices."""
+    found = jax.device_get(metrics)
+    if isinstance(found, list):
+        return {k: np.stack([row[k] for row in found]) for k in found[0]}
+    return {k: v[:n] for k, v in found.items()}
+
+
 def _has_event(schedule: Schedule, step: int) -> bool:
     periods = (schedule.eval_every, schedule.checkpoint_every)
     return step == schedule.total or any(_is_due(step, p, schedule.total) for p in periods)
 
 
-def _record(context: Context, feed: Feed, metrics: Metrics) -> None:
+def _record(context: Context, feed: Feed, metrics: Any) -> None:
     """Means over a dispatch -> metrics files; stops the run on NaN or infinity."""
-    rows = {k: np.asarray(v)[: feed.n] for k, v in jax.device_get(dict(metrics)).items()}
+    rows = _rows(metrics, feed.n)
     callbacks.check_finite(rows, feed.start)
     journal = context.journal
     values = {f"train/{k}": float(v.mean()) for k, v in rows.items()}
@@ -458,7 +497,7 @@ def _handle_events(context: Context, position: Position) -> Position:
 
 def _validate(context: Context, position: Position) -> dict[str, float]:
     """Mean metrics on held-out data, "val/...", and of in-loop evaluation, "eval/..."."""
-    values = {f"val/{k}": v for k, v in evaluate_part(context, position.state.params).items()}
+    values = {f"val/{k}": v for k, v in _val_metrics(context, position.state.params).items()}
     callbacks.check_finite(values, position.step)
     if context.evaluate is not None:
         found = context.evaluate(
@@ -470,17 +509,21 @@ def _validate(context: Context, position: Position) -> dict[str, float]:
     return values
 
 
-def evaluate_part(context: Context, params: Params) -> dict[str, float]:
+def _val_metrics(context: Context, params: Params) -> dict[str, float]:
     """Mean of `eval_step` over the validation batches."""
     part = context.eval_part
     if part is None:
         return {}
-    plan = [(s, min(part.size, part.n_batches - s)) for s in range(0, part.n_batches, part.size)]
-    sums = [
-        jax.device_get(dict(part.program(params, part.arrays, feed.data, np.int32(feed.n))))
-        for feed in inputs.feeds(part.loader, plan, part.size, context.mesh)
-    ]
-    return {k: float(sum(s[k] for s in sums) / part.n_batches) for k in sums[0]}
+    n = n_val_batches(context.config.loop, part.loader)
+    plan = [(s, min(part.size, n - s)) for s in range(0, n, part.size)]
+    sums: list[Metrics] = []
+    for feed in part.feeds(plan, context.mesh):
+        if part.scan:
+            sums.append(part.program(params, part.arrays, feed.data, np.int32(feed.n)))
+        else:
+            sums += [part.program(params, part.arrays, row) for row in feed.data]
+    found = jax.device_get(sums)
+    return {k: float(sum(row[k] for row in found) / n) for k in found[0]}
 
 
 def _score(config: LoopConfig, values: Mapping[str, float]) -> float:

@@ -1,9 +1,15 @@
-"""Several steps in one program: pure functions, compiled by the loop.
+"""What the loop compiles: one step, or several steps in one program. Pure functions.
 
 Import them to build a loop of your own:
 
     run = jax.jit(functools.partial(train_steps, algorithm, fetch), donate_argnums=0)
     state, metrics = run(state, arrays, data, n)
+
+XLA brings convolutions into the form that its fast CPU kernels accept in the top
+computation of a program only, not in the body of a loop: there the gradient of a 3x3
+convolution is 20 to 40 times slower (JAX 0.10). So the loop uses `train_step` and
+`eval_step` on CPU, where starting a program costs little, and `train_steps` and
+`eval_steps` on accelerators.
 """
 
 import functools
@@ -15,10 +21,30 @@ import jax.numpy as jnp
 
 from jaxpolicy.types import Algorithm, Batch, Metrics, Params, TrainState
 
-__all__ = ["Fetch", "eval_steps", "train_steps"]
+__all__ = ["Fetch", "eval_step", "eval_steps", "train_step", "train_steps"]
 
 # (device arrays, one row of data) -> Batch, see inputs.make_fetch.
 Fetch = Callable[[Any, Any], Batch]
+
+
+def train_step(
+    algorithm: Algorithm, fetch: Fetch, state: TrainState, arrays: Any, row: Any
+) -> tuple[TrainState, Metrics]:
+    """One update.
+
+    Args:
+      algorithm: see types.Algorithm.
+      fetch: see Fetch.
+      state: see TrainState.
+      arrays: device-resident data, or None.
+      row: one step of data.
+    """
+    return algorithm.train_step(state, fetch(arrays, row))
+
+
+def eval_step(algorithm: Algorithm, fetch: Fetch, params: Params, arrays: Any, row: Any) -> Metrics:
+    """Metrics of one validation batch; see train_step."""
+    return algorithm.eval_step(params, fetch(arrays, row))
 
 
 def train_steps(
@@ -51,8 +77,8 @@ def _update(
     algorithm: Algorithm, fetch: Fetch, arrays: Any, data: Any, i: jax.Array, carry: Any
 ) -> Any:
     state, metrics = carry
-    state, row = algorithm.train_step(state, fetch(arrays, _row(data, i)))
-    return state, jax.tree.map(lambda column, x: column.at[i].set(x), metrics, row)
+    state, new = train_step(algorithm, fetch, state, arrays, _row(data, i))
+    return state, jax.tree.map(lambda column, x: column.at[i].set(x), metrics, new)
 
 
 def eval_steps(
@@ -68,8 +94,8 @@ def eval_steps(
 def _add(
     algorithm: Algorithm, fetch: Fetch, params: Params, arrays: Any, data: Any, i: Any, total: Any
 ) -> Any:
-    row = algorithm.eval_step(params, fetch(arrays, _row(data, i)))
-    return jax.tree.map(jnp.add, total, row)
+    new = eval_step(algorithm, fetch, params, arrays, _row(data, i))
+    return jax.tree.map(jnp.add, total, new)
 
 
 def _row(data: Any, i: Any) -> Any:

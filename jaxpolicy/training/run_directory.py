@@ -36,6 +36,7 @@ FREE_KEYS = (
     "loop.devices",
     "loop.max_to_keep",
     "loop.progress",
+    "loop.scan",
     "loop.tensorboard",
 )
 _PACKAGES = ("jaxpolicy", "jax", "jaxlib", "flax", "optax", "numpy")

@@ -54,9 +54,7 @@ def source(n: int = 20, offset: int = 0) -> MemorySource:
 
 def config(**loop: object) -> TrainConfig:
     """A network of a few thousand parameters, trained for 12 steps in dispatches of 4."""
-    values: dict = dict(
-        steps=12, batch_size=16, steps_per_dispatch=4, eval_every=4, progress=False
-    )
+    values: dict = dict(steps=12, batch_size=16, steps_per_dispatch=4, eval_every=4, progress=False)
     return TrainConfig(
         name="tiny",
         network=NetworkConfig(widths=(8,), depths=(1,), hidden=16, layers=1),
