@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from jaxpolicy.specs import InputError
 
-__all__ = ["append_line", "make_parent", "new_directory", "write_text"]
+__all__ = ["append_line", "make_parent", "new_directory", "remove", "write_text"]
 
 PathLike = str | os.PathLike[str]
 
@@ -28,6 +28,16 @@ def write_text(path: PathLike, text: str) -> None:
     except OSError as e:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot write: {e.strerror}") from e
+
+
+def remove(path: PathLike) -> None:
+    """Deletes a file if it is there; raises InputError where that is not allowed."""
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as e:
+        raise InputError(f"{os.fspath(path)}: cannot delete: {e.strerror}") from e
 
 
 def append_line(path: PathLike, line: str) -> None:

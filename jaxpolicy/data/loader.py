@@ -5,7 +5,6 @@ run is position p % N of epoch p // N, and step s takes samples s*B ... s*B + B 
 So a run resumes exactly from its step alone, and nothing else needs to be saved.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,8 +35,7 @@ def gather(arrays: Mapping[str, Any], index: Index, n_obs_steps: int, horizon: i
       n_obs_steps: O.
       horizon: H.
     """
-    window = windows_in_jit(index, n_obs_steps, horizon)
-    return _batch(arrays, window, functools.partial(jnp.take, axis=0, mode="clip"))
+    return _batch(arrays, windows_in_jit(index, n_obs_steps, horizon), _take_in_jit)
 
 
 def gather_on_host(
@@ -45,6 +43,13 @@ def gather_on_host(
 ) -> Batch:
     """The same as `gather` in NumPy."""
     return _batch(arrays, windows(index, n_obs_steps, horizon), _take)
+
+
+def _take_in_jit(array: Any, frames: jax.Array) -> jax.Array:
+    """array[frames]; rows are flat because XLA CPU copies those three times as fast."""
+    rows = jnp.asarray(array).reshape(array.shape[0], -1)
+    taken = rows.at[frames].get(mode="promise_in_bounds")
+    return taken.reshape(*frames.shape, *array.shape[1:])
 
 
 def _take(array: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -316,9 +316,10 @@ def _write(root: pathlib.Path, processed: Processed, config: DataConfig) -> None
         "fingerprint": processed.fingerprint,
         "spec": dataclasses.asdict(processed.spec),
     }
+    atomic.remove(root / SOURCE_FILE)
     atomic.write_text(root / STATISTICS_FILE, _json(norm))
     atomic.write_text(root / SPLIT_FILE, _json({"shares": config.split, "episodes": episodes}))
-    # Last: its hash says that the other two are complete.
+    # Removed first and written last: its hash says that the other two are complete.
     atomic.write_text(root / SOURCE_FILE, _json(facts))
 
 

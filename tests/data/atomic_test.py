@@ -35,6 +35,15 @@ def test_an_empty_directory_is_replaced(tmp_path):
     assert os.listdir(tmp_path / "d") == ["f"]
 
 
+def test_remove(tmp_path):
+    (tmp_path / "f").write_text("")
+    for _ in range(2):
+        atomic.remove(tmp_path / "f")
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(InputError, match="cannot delete: Is a directory"):
+        atomic.remove(tmp_path)
+
+
 def write_and_fail(path):
     with atomic.new_directory(path) as directory:
         (directory / "f").write_text("x")

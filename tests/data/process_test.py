@@ -176,6 +176,17 @@ def test_an_interrupted_run_is_done_again(source, tmp_path):
     assert set(again.norm) == {"action", "proprio"}
 
 
+def test_a_kill_between_the_files_is_noticed(source, tmp_path, monkeypatch):
+    process.process(source, DataConfig(), tmp_path)
+    other = DataConfig(split=(0.5, 0.25, 0.25))
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "SPLIT_FILE", "no/such\0name")
+        with pytest.raises(ValueError, match="null"):
+            process.process(source, other, tmp_path)
+    with pytest.raises(InputError, match=r"source.json: missing; run the process stage first"):
+        process.load(tmp_path)
+
+
 def test_a_growing_dataset_keeps_its_split(source, tmp_path):
     small = source_of(make_episode(i) for i in range(10))
     first = parts(process.process(small, DataConfig(), tmp_path))
