@@ -9,7 +9,7 @@ front faces only, as a rasteriser with back-face culling does. t needs no rescal
 because origin and direction are scaled alike.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ __all__ = ["MISS", "box", "capsule", "cylinder", "ellipsoid", "plane"]
 MISS = 1e10  # t of a ray that hits nothing; finite, so that arithmetic stays finite
 _TINY = 1e-12
 
-Triple = Sequence[jax.Array]
+Triple = Any  # three arrays over rays, or one array [3]
 
 
-def plane(o: Triple, d: Triple, half: jax.Array) -> jax.Array:
+def plane(o: Triple, d: Triple, half: Triple) -> jax.Array:
     """Plane z = 0, seen from z > 0 only, |x| < half[0] and |y| < half[1]."""
     t = -o[2] / jnp.minimum(d[2], -_TINY)
     inside = (jnp.abs(o[0] + t * d[0]) < half[0]) & (jnp.abs(o[1] + t * d[1]) < half[1])
@@ -37,7 +37,7 @@ def ellipsoid(o: Triple, d: Triple) -> jax.Array:
     return _entry(a, b, b * b - a * c)
 
 
-def capsule(o: Triple, d: Triple, half: jax.Array) -> jax.Array:
+def capsule(o: Triple, d: Triple, half: Any) -> jax.Array:
     """Radius 1 around the segment z in [-half, half]; scaled by the radius."""
     a = d[0] * d[0] + d[1] * d[1]
     b = o[0] * d[0] + o[1] * d[1]
@@ -76,7 +76,7 @@ def cylinder(o: Triple, d: Triple) -> jax.Array:
     return jnp.where((disc > 0.0) & (t0 < t1), t0, MISS)
 
 
-def _slab(o: jax.Array, d: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _slab(o: Any, d: Any) -> tuple[jax.Array, jax.Array]:
     """Parameters at which a ray enters and leaves |x| < 1 along one axis."""
     inverse = 1.0 / jnp.where(jnp.abs(d) < _TINY, _TINY, d)
     middle, half = -o * inverse, jnp.abs(inverse)
