@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 PathLike = str | os.PathLike[str]
-Progress = Callable[[int, int], None]
+Progress = Callable[..., None]
 # stage name, units done, units in all
 StageProgress = Callable[[str], Progress | None]
 

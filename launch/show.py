@@ -19,7 +19,7 @@ from jaxpolicy.evaluation.offline import ActionErrors
 
 __all__ = ["bars", "offline_table", "paths", "table", "text"]
 
-Update = Callable[[int, int], None]
+Update = Callable[..., None]
 
 
 def text(line: str) -> None:
@@ -49,7 +49,7 @@ def bars() -> Iterator[Callable[[str], Update]]:
             task = progress.add_task(name, total=None)
             shown: list[Progress] = []
 
-            def update(done: int, total: int) -> None:
+            def update(done: int, total: int, *_: int) -> None:
                 if not shown:
                     shown.append(stack.enter_context(progress))
                 progress.update(task, completed=done, total=total)

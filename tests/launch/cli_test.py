@@ -1,0 +1,105 @@
+"""Flags, errors and exit codes, as a user meets them: each case is a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BRIDGE = ROOT / "tests/data/bridge_dataset/1.0.0"
+
+
+def launch(module: str, *args: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    command = [sys.executable, "-m", f"launch.{module}", *args]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+def one_line(done: subprocess.CompletedProcess, code: int) -> str:
+    """The single error line of a run that ended with `code` and no traceback."""
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_unknown_config_key_names_the_nearest(tmp_path):
+    done = launch(
+        "train",
+        "--config=configs/lift_demo.py",
+        "--config.optimizer.learning_rat=1",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    message = one_line(done, 1)
+    assert "optimizer.learning_rat'" in message
+    assert "did you mean 'optimizer.learning_rate'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_type_of_a_config_value(tmp_path):
+    done = launch(
+        "train", "--config=configs/lift_demo.py", "--config.loop.steps=many", f"--workdir={tmp_path}"
+    )
+    assert "config.loop.steps" in one_line(done, 1)
+
+
+def test_unknown_variant_and_missing_file(tmp_path):
+    done = launch("train", "--config=configs/lift_demo.py:fast", f"--workdir={tmp_path}")
+    assert "no variant ':fast'" in one_line(done, 1)
+    done = launch("train", "--config=configs/none.py", f"--workdir={tmp_path}")
+    assert "configs/none.py" in one_line(done, 1)
+
+
+def test_unknown_flag_is_a_usage_error(tmp_path):
+    done = launch("train", "--config=configs/lift_demo.py", "--lr=1", f"--workdir={tmp_path}")
+    assert "lr" in one_line(done, 2)
+
+
+def test_missing_workdir_is_a_usage_error():
+    assert "workdir" in one_line(launch("train", "--config=configs/lift_demo.py"), 2)
+
+
+def test_unwritable_workdir_is_named():
+    done = launch("train", "--config=configs/lift_demo.py", "--workdir=/proc/run")
+    assert "--workdir=/proc/run" in one_line(done, 1)
+
+
+def test_missing_dataset_is_named(tmp_path):
+    done = launch(
+        "train",
+        "--config=configs/bc_bridge.py:debug",
+        f"--config.dataset={tmp_path / 'nothing'}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert "nothing" in one_line(done, 1)
+
+
+def test_missing_camera_is_named_with_those_there_are(tmp_path):
+    done = launch(
+        "process",
+        "--config=configs/bc_bridge.py:debug",
+        f"--config.dataset={BRIDGE}",
+        "--config.data.cameras=('overhead',)",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    message = one_line(done, 1)
+    assert "overhead" in message
+    assert "image_0" in message
+
+
+def test_evaluating_an_empty_directory(tmp_path):
+    assert "config.json" in one_line(launch("evaluate", f"--workdir={tmp_path}"), 1)
+
+
+@pytest.mark.parametrize(
+    "module", ["collect", "process", "train", "evaluate", "export", "pipeline"]
+)
+def test_help_explains_the_flags(module):
+    done = launch(module, "--help")
+    assert done.returncode in (0, 1)
+    assert "--workdir" in done.stdout
+    assert "--config" in done.stdout
+    assert f"python -m launch.{module}" in done.stdout
