@@ -23,8 +23,6 @@ from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 
 __all__ = ["Trace", "collect", "dataset_spec", "expert_rollout"]
 
-DRAW_BATCH = 256
-
 
 class Trace(NamedTuple):
     """E worlds driven by the expert for T steps, time first.
@@ -33,7 +31,7 @@ class Trace(NamedTuple):
       observation: each [T, E, ...], what the expert saw, without pictures.
       action: float32 [T, E, A], what the expert wanted (executed without noise or not).
       reward, done, truncation, success: float32 [T, E], after the action.
-      poses: `wrappers.Poses` [T, E, ...] of the observed state, or None.
+      states: physics states [T, E, ...] that were observed, None without cameras.
     """
 
     observation: Mapping[str, jax.Array]
@@ -42,7 +40,7 @@ class Trace(NamedTuple):
     done: jax.Array
     truncation: jax.Array
     success: jax.Array
-    poses: Any
+    states: Any
 
 
 def dataset_spec(env: Env) -> DatasetSpec:
@@ -51,26 +49,26 @@ def dataset_spec(env: Env) -> DatasetSpec:
 
 
 def expert_rollout(
-    env: Env, pixels: wrappers.Pixels | None, noise: float, length: int, keys: jax.Array
+    env: Env, record_states: bool, noise: float, length: int, keys: jax.Array
 ) -> Trace:
     """Drives E worlds with the expert; pure, for jit.
 
     Args:
       env: a world without cameras (`wrappers.without_pixels`).
-      pixels: its cameras, if their poses are to be recorded.
+      record_states: whether Trace.states is wanted.
       noise: standard deviation of the executed action, as a share of its range.
       length: T.
       keys: [E].
     """
     split = jax.vmap(jax.random.split)(keys)
     state = jax.vmap(env.reset)(split[:, 0])
-    step = functools.partial(_expert_step, env, pixels, noise, split[:, 1])
+    step = functools.partial(_expert_step, env, record_states, noise, split[:, 1])
     return jax.lax.scan(step, state, jnp.arange(length))[1]
 
 
 def _expert_step(
     env: Env,
-    pixels: wrappers.Pixels | None,
+    record_states: bool,
     noise: float,
     noise_keys: jax.Array,
     state: State,
@@ -84,9 +82,9 @@ def _expert_step(
     executed = jnp.clip(wanted + noise * _noise_scale(env) * sample, low, high)
     after = jax.vmap(env.step)(state, executed)
     truncation = after.info.get("truncation", jnp.zeros_like(after.done))
-    poses = None if pixels is None else pixels.poses(state.pipeline_state)
+    states = state.pipeline_state if record_states else None
     outcome = (after.reward, after.done, truncation, after.metrics["success"])
-    return after, Trace(state.obs, wanted, *outcome, poses)
+    return after, Trace(state.obs, wanted, *outcome, states)
 
 
 def _bounds(env: Env) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +125,7 @@ def collect(
     plain, pixels = wrappers.without_pixels(env)
     length = wrappers.episode_length(env)
     run = jax.jit(
-        functools.partial(expert_rollout, plain, pixels, config.execution_noise, length)
+        functools.partial(expert_rollout, plain, pixels is not None, config.execution_noise, length)
     )
     succeeded = 0
     batch = min(config.batch, config.n_episodes)
@@ -136,7 +134,7 @@ def collect(
         trace = jax.tree.map(np.asarray, run(streams.episode_keys(streams.COLLECTION, seeds)))
         ends = [_end(trace, e, config.tail_steps) for e in range(batch)]
         kept = _kept(trace, ends, config, succeeded, first)
-        pictures = _draw_kept(pixels, trace.poses, {e: ends[e] for e in kept})
+        pictures = _draw_kept(pixels, trace.states, {e: ends[e] for e in kept}, batch)
         for e in kept:
             episode = _episode(env, trace, pictures.get(e, {}), e, ends[e], int(seeds[e]))
             succeeded += bool(episode.metadata.success)
@@ -182,32 +180,21 @@ def _kept(
 
 
 def _draw_kept(
-    pixels: wrappers.Pixels | None, poses: Any, ends: Mapping[int, int]
+    pixels: wrappers.Pixels | None, states: Any, ends: Mapping[int, int], batch: int
 ) -> dict[int, dict[str, np.ndarray]]:
     """Pictures of the kept steps: world -> key -> uint8 [T, S, S, 3].
 
-    Steps of all worlds are drawn together in batches of one size, so that drawing is
-    compiled once.
+    Steps of all worlds are drawn together, `batch` at a time.
     """
     if pixels is None or not ends:
         return {}
     steps = [(e, t) for e, end in ends.items() for t in range(end)]
     e_index, t_index = np.asarray(steps).T
-    flat = jax.tree.map(lambda x: x[t_index, e_index], poses)
-    parts = [_draw_part(pixels, flat, i, len(steps)) for i in range(0, len(steps), DRAW_BATCH)]
-    images = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    flat = jax.tree.map(lambda x: x[t_index, e_index], states)
+    images = wrappers.draw_all(pixels, flat, batch)
     cuts = np.cumsum(list(ends.values()))[:-1]
     split = {k: np.split(v, cuts) for k, v in images.items()}
     return {e: {k: v[i] for k, v in split.items()} for i, e in enumerate(ends)}
-
-
-def _draw_part(
-    pixels: wrappers.Pixels, flat: Any, start: int, n: int
-) -> dict[str, np.ndarray]:
-    """Pictures of states start ... start + DRAW_BATCH - 1, without the padding."""
-    index = np.minimum(np.arange(start, start + DRAW_BATCH), n - 1)
-    images = wrappers.draw(pixels, jax.tree.map(lambda x: x[index], flat))
-    return {k: np.asarray(v)[: n - start] for k, v in images.items()}
 
 
 def _episode(

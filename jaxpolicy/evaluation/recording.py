@@ -1,12 +1,13 @@
 """Pictures of episodes: choosing them, drawing them, contact sheets and video.
 
-Where a world has a MuJoCo scene, only poses are kept while it runs, and the few episodes
+Where a world has a MuJoCo scene, only physics states are kept while it runs, and the few episodes
 that are looked at are drawn afterwards from a camera of their own; elsewhere the frames
 are the first camera's that the world observes.
 """
 
 import dataclasses
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from jaxpolicy.specs import is_camera
 
 __all__ = ["Recording", "Watcher", "contact_sheet", "write_video"]
 
-DRAW_BATCH = 64
+DRAW_BATCH = 32
 GREEN, RED = (36, 138, 61), (200, 52, 43)
 MARGIN, LABEL_HEIGHT = 4, 14
 
@@ -52,11 +53,11 @@ class Watcher:
         self._kept: list[tuple[int, bool | None, list[Any]]] = []
 
     def view(self, state: State) -> Any:
-        """What to keep of E worlds at one step: poses, pictures, or nothing."""
+        """What to keep of E worlds at one step: physics states, pictures, or nothing."""
         if self._n == 0:
             return None
         if self._camera is not None:
-            return jax.tree.map(np.asarray, self._camera.poses(state.pipeline_state))
+            return jax.tree.map(np.asarray, state.pipeline_state)
         cameras = sorted(k for k in state.obs if is_camera(k))
         return np.asarray(state.obs[cameras[0]]) if cameras else None
 
@@ -80,14 +81,9 @@ class Watcher:
     def _frames(self, views: list[Any]) -> np.ndarray:
         if self._camera is None:
             return np.stack(views)
-        camera, n = self._camera, len(views)
-        index = np.minimum(np.arange(-(-n // DRAW_BATCH) * DRAW_BATCH), n - 1)
-        poses = jax.tree.map(lambda *xs: np.stack(xs)[index], *views)
-        parts = [
-            _draw(camera, jax.tree.map(lambda x, i=i: x[i : i + DRAW_BATCH], poses))
-            for i in range(0, len(index), DRAW_BATCH)
-        ]
-        return np.concatenate(parts)[:n]
+        states = jax.tree.map(lambda *xs: np.stack(xs), *views)
+        images = wrappers.draw_all(self._camera, states, DRAW_BATCH)
+        return next(iter(images.values()))
 
 
 def _view_camera(env: Env, config: EvaluationConfig) -> wrappers.Pixels | None:
@@ -97,12 +93,6 @@ def _view_camera(env: Env, config: EvaluationConfig) -> wrappers.Pixels | None:
         return None
     name = config.view_camera or env.scene.cameras[0]
     return wrappers.Pixels(plain, (name,), config.view_size, shadows=True)
-
-
-def _draw(camera: wrappers.Pixels, poses: wrappers.Poses) -> np.ndarray:
-    """Pictures uint8 [DRAW_BATCH, S, S, 3]."""
-    images = wrappers.draw(camera, poses)
-    return np.asarray(next(iter(images.values())))
 
 
 def contact_sheet(recordings: Sequence[Recording], columns: int = 8) -> Image.Image:
@@ -140,25 +130,36 @@ def _row(recording: Recording, columns: int) -> Image.Image:
 
 
 def write_video(path: str | os.PathLike[str], recordings: Sequence[Recording], fps: float) -> str:
-    """Writes the episodes side by side as one MP4, each held at its last frame.
+    """Writes the episodes side by side as one H.264 MP4, each held at its last frame.
 
     Returns:
       "" if it was written, else why not.
     """
-    try:
-        import imageio.v2 as imageio
-        import imageio_ffmpeg  # noqa: F401
-    except ImportError:
-        return "imageio-ffmpeg is not installed; pip install 'jaxpolicy[viz]'"
     if not recordings:
         return "no frames were recorded"
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        return "imageio-ffmpeg is not installed; pip install 'jaxpolicy[viz]'"
+    frames = np.stack(_mosaic(recordings))
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    with imageio.get_writer(temporary, fps=fps, codec="libx264", macro_block_size=2) as writer:
-        for frame in _mosaic(recordings):
-            writer.append_data(frame)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *_ffmpeg_arguments(frames, fps), str(temporary)]
+    done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
+    if done.returncode:
+        temporary.unlink(missing_ok=True)
+        return f"ffmpeg failed: {done.stderr.decode(errors='replace').strip()[-200:]}"
     os.replace(temporary, path)
     return ""
+
+
+def _ffmpeg_arguments(frames: np.ndarray, fps: float) -> list[str]:
+    """Raw frames [T, H, W, 3] on standard input -> H.264 that any browser plays."""
+    size = f"{frames.shape[2]}x{frames.shape[1]}"
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}", "-i", "-"]
+    even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
+    target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    return ["-v", "error", "-y", *source, *even, *target, "-f", "mp4"]
 
 
 def _mosaic(recordings: Sequence[Recording]) -> list[np.ndarray]:

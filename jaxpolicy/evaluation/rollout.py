@@ -1,8 +1,8 @@
 """Closed-loop episodes on held-out starts, many worlds at once.
 
-Worlds step inside one compiled function (physics, then pictures); the controller is
-called from the host between steps, so that a JAX policy, an exported artefact and a
-scripted expert are driven by the same loop. Starts come from the EVALUATION stream
+Physics and pictures of all worlds are two compiled functions; the controller is called
+from the host between steps, so that a JAX policy, an exported artefact and a scripted
+expert are driven by the same loop. Starts come from the EVALUATION stream
 (sim/streams.py), which collection never uses.
 
 Axis letters: N episodes, E worlds at once, T steps, A action, O observation steps.
@@ -29,9 +29,8 @@ __all__ = [
     "ExpertController",
     "PolicyController",
     "Rollouts",
+    "Worlds",
     "evaluate",
-    "reset_worlds",
-    "step_worlds",
 ]
 
 
@@ -173,16 +172,48 @@ class Rollouts:
         return int(self.success.sum())
 
 
+class Worlds:
+    """E copies of a world, stepped from the host.
+
+    Physics is compiled once and so are the cameras, whatever is reset or stepped, for one
+    E; the compiled functions belong to the environment and are found again by later
+    instances.
+    """
+
+    def __init__(self, env: Env):
+        """`env`: one world, with or without `wrappers.Pixels`."""
+        self._plain, self._pixels = _split(env)
+
+    def reset(self, keys: jax.Array) -> State:
+        """Starts E worlds with keys [E]."""
+        return self._observe(_reset(self._plain, keys))
+
+    def step(self, state: State, action: np.ndarray) -> State:
+        """One control step with actions [E, A]."""
+        return self._observe(_step(self._plain, state, action))
+
+    def _observe(self, state: State) -> State:
+        if self._pixels is None:
+            return state
+        images = wrappers.draw(self._pixels, state.pipeline_state)
+        return state.replace(obs={**state.obs, **images})
+
+
+@functools.lru_cache(maxsize=8)
+def _split(env: Env) -> tuple[Env, wrappers.Pixels | None]:
+    """`wrappers.without_pixels`, the same objects for the same world."""
+    return wrappers.without_pixels(env)
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def reset_worlds(env: Env, keys: jax.Array) -> State:
-    """Starts E worlds; compiled once per environment and E."""
+def _reset(env: Env, keys: jax.Array) -> State:
     return jax.vmap(env.reset)(keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def step_worlds(env: Env, state: State, action: jax.Array) -> State:
-    """Steps E worlds; compiled once per environment and E."""
-    return jax.vmap(env.step)(state, action)
+def _step(env: Env, state: State, action: jax.Array) -> State:
+    plain = {k: v for k, v in state.obs.items() if k in env.observation_size}
+    return jax.vmap(env.step)(state.replace(obs=plain), action)
 
 
 class _Log(NamedTuple):
@@ -247,7 +278,8 @@ def _run(
     env: Env, controller: Controller, seeds: np.ndarray, length: int, watcher: Watcher
 ) -> _Log:
     """E episodes in step with each other, until the last one has ended."""
-    state = reset_worlds(env, streams.episode_keys(streams.EVALUATION, seeds))
+    worlds = Worlds(env)
+    state = worlds.reset(streams.episode_keys(streams.EVALUATION, seeds))
     controller.reset(len(seeds))
     steps: list[dict[str, Any]] = []
     ended = np.zeros(len(seeds), bool)
@@ -256,7 +288,7 @@ def _run(
         wanted = _checked(env, controller.act(observation), seeds, len(steps))
         action, clipped = _clip(env, wanted)
         view = watcher.view(state)
-        state = step_worlds(env, state, action)
+        state = worlds.step(state, action)
         steps.append(
             {**_facts(state), "clipped": clipped, "confidence": _confidence(controller),
              "observation": observation, "view": view}

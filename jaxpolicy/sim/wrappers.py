@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 from brax import envs
 from brax.envs.base import Env, State, Wrapper
 
@@ -32,6 +33,7 @@ __all__ = [
     "Pixels",
     "Vmap",
     "draw",
+    "draw_all",
     "episode_length",
     "from_brax",
     "without_pixels",
@@ -264,9 +266,16 @@ def _chunked(draw: Callable[[Any], dict], chunk: int) -> Callable[[Any], dict]:
 def _draw_in_chunks(
     draw: Callable[[Any], dict], chunk: int, size: int, batched: Any, state: Any
 ) -> tuple[dict, dict]:
-    """The batching rule: `size` states, of which the leaves that are `batched` differ."""
+    """The batching rule: `size` states, of which the leaves that are `batched` differ.
+
+    Chunks are equal, padded by a few states, so that drawing is compiled for one shape.
+    """
+    n_chunks = -(-size // chunk)
+    per_chunk = -(-size // n_chunks)
+    index = np.minimum(np.arange(n_chunks * per_chunk), size - 1).reshape(n_chunks, per_chunk)
     whole = jax.tree.map(lambda b, x: x if b else _repeat(x, size), batched[0], state)
-    images = jax.lax.map(draw, whole, batch_size=min(chunk, size))
+    images = jax.lax.map(jax.vmap(draw), jax.tree.map(lambda x: x[index], whole))
+    images = {k: v.reshape(-1, *v.shape[2:])[:size] for k, v in images.items()}
     return images, jax.tree.map(lambda _: True, images)
 
 
@@ -278,6 +287,23 @@ def _repeat(x: jax.Array, n: int) -> jax.Array:
 def draw(pixels: Pixels, pipeline_states: Any) -> dict[str, jax.Array]:
     """`Pixels.images` of E physics states (each leaf [E, ...]), compiled."""
     return jax.vmap(pixels.images)(pipeline_states)
+
+
+def draw_all(pixels: Pixels, pipeline_states: Any, batch: int) -> dict[str, np.ndarray]:
+    """Pictures of N physics states (each leaf [N, ...]) on the host.
+
+    They are drawn `batch` at a time, the last batch padded, so that one program serves.
+
+    Returns:
+      `image/<camera>` uint8 [N, S, S, 3].
+    """
+    n = len(jax.tree.leaves(pipeline_states)[0])
+    parts = []
+    for start in range(0, n, batch):
+        index = np.minimum(np.arange(start, start + batch), n - 1)
+        images = draw(pixels, jax.tree.map(lambda x, i=index: x[i], pipeline_states))
+        parts.append(jax.tree.map(np.asarray, images))
+    return {k: np.concatenate([p[k] for p in parts])[:n] for k in parts[0]}
 
 
 def without_pixels(env: Env) -> tuple[Env, Pixels | None]:
