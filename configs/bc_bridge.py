@@ -44,9 +44,7 @@ FULL = ExperimentConfig(
     n_action_steps=2,
 )
 
-DEBUG = replace(
-    FULL, loop=LoopConfig(steps=10, batch_size=8, steps_per_dispatch=5, eval_every=5)
-)
+DEBUG = replace(FULL, loop=LoopConfig(steps=10, batch_size=8, steps_per_dispatch=5, eval_every=5))
 
 REFERENCE = replace(
     FULL,
