@@ -61,8 +61,7 @@ def action_spec(kind: str, robot: robots.Robot, limits: Limits, hz: float) -> Ac
         lower, upper = _joint_bounds(kind, robot, limits)
     else:
         raise InputError(
-            "env.action_kind must be cartesian_delta, joint_position or joint_delta, "
-            f"got '{kind}'"
+            f"env.action_kind must be cartesian_delta, joint_position or joint_delta, got '{kind}'"
         )
     return ActionSpec(
         kind, (*names, "gripper"), (*units, "1"), (*lower, 0.0), (*upper, 1.0), float(hz)
