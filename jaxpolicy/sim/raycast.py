@@ -39,7 +39,7 @@ def ellipsoid(o: Triple, d: Triple) -> jax.Array:
 
 def capsule(o: Triple, d: Triple, half: Any) -> jax.Array:
     """Radius 1 around the segment z in [-half, half]; scaled by the radius."""
-    a = d[0] * d[0] + d[1] * d[1]
+    a = jnp.maximum(d[0] * d[0] + d[1] * d[1], _TINY)
     b = o[0] * d[0] + o[1] * d[1]
     c = o[0] * o[0] + o[1] * o[1] - 1.0
     side = b * b - a * c
@@ -51,7 +51,7 @@ def capsule(o: Triple, d: Triple, half: Any) -> jax.Array:
     bb = b + oz * d[2]
     cap = bb * bb - aa * (c + oz * oz)
     top = jnp.where(on_side, top, -bb - jnp.sqrt(jnp.maximum(cap, 0.0)))
-    t = top / jnp.maximum(jnp.where(on_side, a, aa), _TINY)
+    t = top / jnp.where(on_side, a, aa)
     return jnp.where((side > 0.0) & (on_side | (cap > 0.0)), t, MISS)
 
 

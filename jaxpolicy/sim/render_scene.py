@@ -118,7 +118,7 @@ class RenderScene:
         slots = sorted((_kind(model, i), i) for i in range(model.ngeom) if _visible(model, i))
         if not slots:
             raise InputError("nothing to render: no geom has alpha > 0 and group < 3")
-        shapes = [_shape(kind, model.geom_size[i]) for kind, i in slots]
+        shapes = [_shape(kind, _size(model, i)) for kind, i in slots]
         looks = Appearance.from_model(model)
         return cls(
             scale=np.asarray([s for s, _ in shapes], np.float32),
@@ -155,17 +155,21 @@ def _kind(model: mujoco.MjModel, geom: int) -> int:
     return kind
 
 
+def _size(model: mujoco.MjModel, geom: int) -> np.ndarray:
+    """[3] geom_size, of which a sphere uses only the first whatever the others hold."""
+    size = model.geom_size[geom]
+    return size[[0, 0, 0]] if model.geom_type[geom] == _GEOM.mjGEOM_SPHERE else size
+
+
 def _shape(kind: int, size: np.ndarray) -> tuple[list[float], list[float]]:
     """Factors to the canonical primitive [3] and its half-sizes [2] from geom_size [3]."""
     x, y, z = (float(v) for v in size)
     if kind == PLANE:
         return [1.0, 1.0, 1.0], [x or _UNBOUNDED, y or _UNBOUNDED]
-    if kind == ELLIPSOID:
-        return [1.0 / x, 1.0 / (y or x), 1.0 / (z or x)], [0.0, 0.0]
+    if kind in (ELLIPSOID, BOX):
+        return [1.0 / x, 1.0 / y, 1.0 / z], [0.0, 0.0]
     if kind == CAPSULE:
         return [1.0 / x] * 3, [y / x, 0.0]
-    if kind == BOX:
-        return [1.0 / x, 1.0 / y, 1.0 / z], [0.0, 0.0]
     return [1.0 / x, 1.0 / x, 1.0 / y], [0.0, 0.0]
 
 
