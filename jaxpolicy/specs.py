@@ -20,6 +20,7 @@ __all__ = [
     "ActionSpec",
     "ArraySpec",
     "InputError",
+    "PREVIOUS_ACTION",
     "PolicyManifest",
     "camera_names",
     "is_camera",
@@ -30,6 +31,9 @@ ACTION_KINDS = ("cartesian_delta", "joint_position", "joint_delta", "unknown")
 
 IMAGE_PREFIX = "image/"
 MASK_PREFIX = "mask/"
+# Observation [A] of the action executed before this one, zeros at the start of an episode.
+# Datasets derive it from their actions, and whatever runs a policy remembers it.
+PREVIOUS_ACTION = "previous_action"
 
 
 def is_camera(key: str) -> bool:

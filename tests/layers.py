@@ -53,7 +53,7 @@ TABLE = {
     "jaxpolicy.evaluation": (*POLICY, "jaxpolicy.sim", "jaxpolicy.data", *CORE),
     "jaxpolicy.advisor": ("jaxpolicy.data", "jaxpolicy.evaluation.report", *CORE),
     "jaxpolicy.robot": ("jaxpolicy.evaluation.metrics", "jaxpolicy.deploy", *CORE),
-    "jaxpolicy.export": (*POLICY, "jaxpolicy.algorithms", *CORE),
+    "jaxpolicy.export": (*POLICY, "jaxpolicy.algorithms", "jaxpolicy.deploy", *CORE),
     "jaxpolicy.deploy": SPECS,
     "jaxpolicy.experiment": (*CONFIGS, "jaxpolicy.schema"),
     # All stages in a row: the only module of the library that sees all of it.

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpolicy.data import atomic
 from jaxpolicy.data.source import EpisodeSource, check_episode
-from jaxpolicy.specs import ArraySpec, InputError, camera_names
+from jaxpolicy.specs import PREVIOUS_ACTION, ArraySpec, InputError, camera_names
 from jaxpolicy.types import Episode
 
 __all__ = ["Cache", "build"]
@@ -88,10 +88,12 @@ def build(
 
 def _specs(source: EpisodeSource, keys: Sequence[str]) -> tuple[ArraySpec, ...]:
     known = {s.name: s for s in source.spec.observation}
+    size = source.spec.action.size
+    known[PREVIOUS_ACTION] = ArraySpec(PREVIOUS_ACTION, (size,))
     missing = [k for k in keys if k not in known]
     if missing:
         raise InputError(f"no observation '{missing[0]}' in the dataset; it has {sorted(known)}")
-    return (*(known[k] for k in keys), ArraySpec("action", (source.spec.action.size,)))
+    return (*(known[k] for k in keys), ArraySpec("action", (size,)))
 
 
 def _name(
@@ -125,10 +127,18 @@ def _write(
 
 
 def _append(files: Mapping[str, BinaryIO], specs: Sequence[ArraySpec], episode: Episode) -> None:
+    episode = _with_previous_action(episode)
     check_episode(episode, specs)
     for spec in specs:
         value = episode.action if spec.name == "action" else episode.observation[spec.name]
         files[spec.name].write(np.ascontiguousarray(value).data)
+
+
+def _with_previous_action(episode: Episode) -> Episode:
+    """Adds the action before each step, zeros at the first."""
+    before = np.concatenate([np.zeros_like(episode.action[:1]), episode.action[:-1]])
+    observation = {**episode.observation, PREVIOUS_ACTION: before}
+    return dataclasses.replace(episode, observation=observation)
 
 
 def _describe(specs: Sequence[ArraySpec]) -> dict[str, Any]:

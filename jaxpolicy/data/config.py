@@ -21,6 +21,9 @@ class DataConfig:
       language: whether the policy sees `language`, where the dataset has it.
       image_size: side in pixels that images are resized to inside jit; 0 keeps the
         size on disk. The dataset and its cache always hold the size on disk.
+      previous_action: whether the policy also sees the action before each step. It helps
+        where motion is smooth and history short, and it can teach a policy to copy itself
+        instead of looking, so test in closed loop where that is possible.
       split: shares of episodes in train, val and test; they sum to 1.
       drop_failed: leaves out episodes with success=False (unknown success stays).
       drop_duplicates: leaves out episodes whose content was seen before.
@@ -41,6 +44,7 @@ class DataConfig:
     cameras: tuple[str, ...] = ()
     proprio: bool = True
     language: bool = True
+    previous_action: bool = False
     image_size: int = 0
     split: tuple[float, float, float] = (0.70, 0.15, 0.15)
     drop_failed: bool = True

@@ -24,7 +24,7 @@ from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.rlds_layout import UNBOUNDED
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import ActionSpec, InputError, camera_names
+from jaxpolicy.specs import ActionSpec, ArraySpec, InputError, camera_names
 from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["EpisodeEntry", "Processed", "load", "process", "select_spec"]
@@ -146,7 +146,7 @@ def process(
 
 
 def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
-    """What the policy sees of `spec`: chosen cameras with their masks, proprio, language.
+    """What the policy sees of `spec`: chosen cameras with their masks, proprio, language, previous action.
 
     Raises:
       InputError: a camera that is not there (names those that are), or action names
@@ -166,7 +166,11 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
     observation = tuple(s for s in spec.observation if s.name in wanted)
     if not observation:
         raise InputError("data: nothing left for the policy to see; allow cameras or proprio")
-    return DatasetSpec(observation, _named(spec.action, config))
+    action = _named(spec.action, config)
+    if config.previous_action:
+        previous = ArraySpec(specs.PREVIOUS_ACTION, (action.size,), unit=", ".join(action.units))
+        observation = tuple(sorted((*observation, previous), key=lambda s: s.name))
+    return DatasetSpec(observation, action)
 
 
 def _named(action: ActionSpec, config: DataConfig) -> ActionSpec:

@@ -131,6 +131,7 @@ class PolicyRuntime:
         self._queue = chunking.ActionQueue(self.manifest.n_action_steps)
         self._guard = ActionGuard(self.manifest.action)
         self._seed, self._n_envs, self._predictions = seed, 1, 0
+        self._last_action = np.zeros((1, self.manifest.action.size), np.float32)
         self._act_s: deque[float] = deque(maxlen=_MAX_SAMPLES)
         self._predict_s: deque[float] = deque(maxlen=_MAX_SAMPLES)
         self._steps = 0
@@ -143,6 +144,7 @@ class PolicyRuntime:
         self._history.reset()
         self._queue.reset()
         self._guard.reset()
+        self._last_action = np.zeros((n, self.manifest.action.size), np.float32)
 
     def act(self, observation: Mapping[str, Any]) -> np.ndarray:
         """The next action of each environment.
@@ -159,10 +161,13 @@ class PolicyRuntime:
             policy returned NaN with nothing safe to hold.
         """
         start = time.perf_counter()
-        window = self._history.push(self._checked(observation))
+        window = self._history.push(
+            self._checked({**observation, specs.PREVIOUS_ACTION: self._last_action})
+        )
         if self._queue.empty:
             self._queue.fill(self._predict(window))
         action = self._guard(self._queue.pop())
+        self._last_action = action
         self._steps += 1
         self._act_s.append(time.perf_counter() - start)
         return action
