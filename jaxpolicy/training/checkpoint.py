@@ -189,7 +189,8 @@ def _reader(workdir: str | os.PathLike[str]) -> ocp.CheckpointManager:
     root = Path(workdir).resolve() / DIRECTORY
     if not root.is_dir():
         raise InputError(f"{root} not found: --workdir must be a directory made by training")
+    # Not Orbax's read_only, which warns; without a save nothing is written or deleted.
     options = ocp.CheckpointManagerOptions(
-        read_only=True, create=False, save_interval_steps=0, best_fn=_score, best_mode="min"
+        create=False, save_root_metadata=False, best_fn=_score, best_mode="min"
     )
     return ocp.CheckpointManager(root, options=options)

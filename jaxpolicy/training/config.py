@@ -54,7 +54,7 @@ class LoopConfig:
       batch_size: windows per update, over all devices and hosts.
       steps_per_dispatch: updates between two looks at the metrics, and per metrics row.
       scan: whether these updates are one program: "on", "off" (one program each), or
-        "auto": on, except on CPU, where XLA compiles loops badly.
+        "auto": on, except on CPU, see module `programs`.
       eval_every: updates between validations; 0 is once per epoch.
       eval_batches: batches per validation at most; 0 is all of them.
       checkpoint_every: updates between checkpoints; 0 is at every validation. An

@@ -20,6 +20,7 @@ from jaxpolicy.types import Algorithm, Batch, DatasetSpec, Params, PolicySpec
 __all__ = [
     "ALGORITHMS",
     "LoadedPolicy",
+    "blank_norm",
     "config_from_dict",
     "example_batch",
     "is_kernel",
@@ -146,7 +147,7 @@ def load_policy(workdir: str | os.PathLike[str], which: str | int = "best") -> L
     assets = checkpoint.load_assets(workdir, step)
     policy_spec = spec_from_dict(assets["policy_spec"])
     config = config_from_dict(assets["config"])
-    algorithm = make_algorithm(config, policy_spec, _blank_norm(policy_spec))
+    algorithm = make_algorithm(config, policy_spec, blank_norm(policy_spec))
     mesh = sharding.make_mesh(1)
     like = sharding.abstract(
         algorithm.init, mesh, jax.random.key(0), example_batch(policy_spec)
@@ -168,7 +169,7 @@ def spec_from_dict(value: Mapping[str, Any]) -> PolicySpec:
     return schema.from_mapping(PolicySpec, value, "policy_spec")
 
 
-def _blank_norm(policy_spec: PolicySpec) -> dict[str, NormStats]:
+def blank_norm(policy_spec: PolicySpec) -> dict[str, NormStats]:
     """Statistics of the right shapes; the real ones are in the checkpoint's parameters."""
     sizes = {s.name: s.shape[-1] for s in policy_spec.observation if s.name == "proprio"}
     sizes["action"] = policy_spec.action.size

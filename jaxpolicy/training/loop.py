@@ -24,7 +24,6 @@ from jaxpolicy.data.loader import Loader
 from jaxpolicy.specs import InputError
 from jaxpolicy.training import (
     callbacks,
-    checkpoint,
     factory,
     inputs,
     prepare,
@@ -240,7 +239,6 @@ def fit(
         or training that diverged.
     """
     run_directory.check_writable(workdir)
-    run_directory.check_same_config(config, checkpoint.latest_assets(workdir), workdir)
     return train(config, workdir, prepare.prepare_data(config, workdir), evaluate)
 
 

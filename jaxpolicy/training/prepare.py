@@ -12,7 +12,7 @@ from jaxpolicy.data.loader import Loader, make_loader
 from jaxpolicy.data.process import Processed, process
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.normalization import NormStats
-from jaxpolicy.training import factory
+from jaxpolicy.training import checkpoint, factory, run_directory
 from jaxpolicy.training.config import TrainConfig
 from jaxpolicy.types import PolicySpec
 
@@ -66,8 +66,11 @@ def prepare_data(
       progress: called with (episodes decoded, episodes in all).
 
     Raises:
-      InputError: whatever is wrong with the dataset.
+      InputError: whatever is wrong with the dataset, or `workdir` holds checkpoints of
+        another configuration.
     """
+    # Before anything of an earlier run is touched.
+    run_directory.check_same_config(config, checkpoint.latest_assets(workdir), workdir)
     path = dataset_path(config, workdir)
     source = open_source(path, config.data.format, config.data)
     processed = process(source, config.data, processed_path(workdir))

@@ -6,10 +6,10 @@ Import them to build a loop of your own:
     state, metrics = run(state, arrays, data, n)
 
 XLA brings convolutions into the form that its fast CPU kernels accept in the top
-computation of a program only, not in the body of a loop: there the gradient of a 3x3
-convolution is 20 to 40 times slower (JAX 0.10). So the loop uses `train_step` and
-`eval_step` on CPU, where starting a program costs little, and `train_steps` and
-`eval_steps` on accelerators.
+computation of a program only, not in the body of a loop: there the gradient of a plain
+3x3 convolution is 20 to 40 times slower (JAX 0.10), which `networks.conv` works around
+and other networks do not. So the loop uses `train_step` and `eval_step` on CPU, where
+starting a program costs little, and `train_steps` and `eval_steps` on accelerators.
 """
 
 import functools
@@ -99,4 +99,4 @@ def _add(
 
 
 def _row(data: Any, i: Any) -> Any:
-    return jax.tree.map(lambda x: x[i], data)
+    return jax.tree.map(lambda x: jnp.asarray(x)[i], data)

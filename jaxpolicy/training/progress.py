@@ -23,11 +23,13 @@ def summary(values: Mapping[str, float]) -> str:
 class ProgressBar:
     """Shows updates done out of `total`; on a plain stream, one line per validation."""
 
-    def __init__(self, total: int, step: int = 0, enabled: bool = True):
-        """Starts at `step`."""
+    def __init__(
+        self, total: int, step: int = 0, enabled: bool = True, console: Console | None = None
+    ):
+        """Starts at `step`; writes to `console`, by default standard error."""
         self._values: dict[str, float] = {}
         self._enabled = enabled
-        self._console = Console(stderr=True)
+        self._console = console or Console(stderr=True)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),

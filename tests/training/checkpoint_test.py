@@ -1,0 +1,153 @@
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.normalization import NormStats
+from jaxpolicy.specs import InputError
+from jaxpolicy.training import checkpoint, sharding
+from jaxpolicy.training.checkpoint import Checkpointer
+from jaxpolicy.types import TrainState
+from tests.training import fixtures
+
+
+def make_state(value):
+    stats = NormStats(*[jnp.full(3, value, jnp.float32)] * 6)
+    params = {"network": {"w": jnp.full((4, 4), value, jnp.float32)}, "norm": {"action": stats}}
+    return TrainState(jnp.int32(value), params, (jnp.ones(2),), jax.random.key(value))
+
+
+def like(n_devices=1):
+    return sharding.abstract(make_state, sharding.make_mesh(n_devices), 0)
+
+
+def save(directory, scores, max_to_keep=1):
+    """Checkpoints with parameters = step / 10, and the given scores."""
+    keeper = Checkpointer(directory, max_to_keep)
+    for step, score in scores.items():
+        keeper.save(step, make_state(step // 10), {"step": step}, score)
+    keeper.close()
+
+
+def steps_of(directory):
+    return sorted(int(p.name) for p in (directory / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def test_round_trip(tmp_path):
+    keeper = Checkpointer(tmp_path)
+    keeper.save(10, make_state(1), {"config": {"a": [1, 2]}, "best": None}, 0.5)
+    keeper.wait()
+    fixtures.assert_same_bits(keeper.restore(10, like()), make_state(1))
+    fixtures.assert_same_bits(keeper.params(10, like().params), make_state(1).params)
+    assert keeper.assets(10) == {"config": {"a": [1, 2]}, "best": None}
+    keeper.close()
+
+
+def test_items_are_split(tmp_path):
+    save(tmp_path, {10: 0.5})
+    names = {p.name for p in (tmp_path / "checkpoints" / "10").iterdir()}
+    assert {"params", "train_state", "assets"} <= names
+
+
+def test_restores_onto_another_number_of_devices(tmp_path):
+    save(tmp_path, {10: 0.5})
+    params = checkpoint.load_params(tmp_path, 10, like(8).params)
+    assert len(params["network"]["w"].sharding.device_set) == 8
+    fixtures.assert_same_bits(params, make_state(1).params)
+
+
+def test_keeps_the_newest_and_the_best(tmp_path):
+    save(tmp_path, {10: 0.9, 20: 0.5, 30: 0.7, 40: None, 50: 0.6})
+    assert steps_of(tmp_path) == [20, 50]
+    assert checkpoint.resolve_step(tmp_path, "best") == 20
+    assert checkpoint.resolve_step(tmp_path, "latest") == 50
+    assert checkpoint.resolve_step(tmp_path, 50) == 50
+    assert os.readlink(tmp_path / "checkpoints" / "best") == "20"
+
+
+def test_without_validation_the_newest_is_best(tmp_path):
+    save(tmp_path, {10: None, 20: None})
+    assert checkpoint.resolve_step(tmp_path) == 20
+
+
+def test_best_survives_reopening(tmp_path):
+    save(tmp_path, {10: 0.1})
+    save(tmp_path, {20: 0.5, 30: 0.4})
+    assert steps_of(tmp_path) == [10, 30]
+    assert checkpoint.resolve_step(tmp_path) == 10
+
+
+def test_saving_does_not_see_later_donations(tmp_path):
+    keeper = Checkpointer(tmp_path)
+    double = jax.jit(lambda tree: jax.tree.map(lambda x: x * 2, tree), donate_argnums=0)
+    params = {"w": jnp.arange(2.0**20)}
+    expected = np.asarray(params["w"]).copy()
+    state = TrainState(jnp.int32(0), params, (), jax.random.key(0))
+    keeper.save(1, state, {}, None)
+    for _ in range(3):
+        params = double(params)
+    keeper.wait()
+    shape = jax.ShapeDtypeStruct(expected.shape, expected.dtype)
+    np.testing.assert_array_equal(keeper.params(1, {"w": shape})["w"], expected)
+    keeper.close()
+
+
+def test_unfinished_checkpoints_are_ignored_and_removed(tmp_path):
+    save(tmp_path, {10: 0.5})
+    root = tmp_path / "checkpoints"
+    # What a kill leaves: the directory Orbax had not renamed yet.
+    unfinished = root / "20.orbax-checkpoint-tmp"
+    shutil.copytree(root / "10", unfinished)
+    (unfinished / "assets" / "metadata").write_text('{"half')
+    assert checkpoint.resolve_step(tmp_path, "latest") == 10
+    keeper = Checkpointer(tmp_path)
+    assert keeper.latest_step() == 10
+    keeper.save(20, make_state(2), {}, 0.4)
+    keeper.wait()
+    fixtures.assert_same_bits(keeper.restore(20, like()), make_state(2))
+    keeper.close()
+    assert not unfinished.exists()
+
+
+def test_half_deleted_checkpoints_do_no_harm(tmp_path):
+    save(tmp_path, {10: 0.9, 20: 0.5, 30: 0.7}, max_to_keep=3)
+    root = tmp_path / "checkpoints"
+    # What a kill leaves while an old checkpoint is being deleted.
+    shutil.rmtree(root / "10" / "params")
+    shutil.rmtree(root / "10" / "metrics")
+    save(tmp_path, {40: 0.6})
+    assert steps_of(tmp_path) == [20, 40]
+    assert checkpoint.resolve_step(tmp_path) == 20
+
+
+def test_reading_changes_nothing(tmp_path):
+    save(tmp_path, {10: 0.5})
+    unfinished = tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints" / "10", unfinished)
+    checkpoint.resolve_step(tmp_path)
+    checkpoint.load_assets(tmp_path, 10)
+    assert unfinished.exists()
+
+
+def test_assets_are_plain_json(tmp_path):
+    save(tmp_path, {10: 0.5})
+    text = (tmp_path / "checkpoints" / "10" / "assets" / "metadata").read_text()
+    assert json.loads(text) == {"step": 10}
+
+
+def test_missing_checkpoints_are_named(tmp_path):
+    with pytest.raises(InputError, match="checkpoints not found: --workdir must be"):
+        checkpoint.resolve_step(tmp_path)
+    assert checkpoint.latest_assets(tmp_path) == {}
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(InputError, match="no finished checkpoint; train first"):
+        checkpoint.resolve_step(tmp_path)
+    assert checkpoint.latest_assets(tmp_path) == {}
+    save(tmp_path, {10: 0.5})
+    with pytest.raises(InputError, match=r"no checkpoint '7'; there are best, latest, \[10\]"):
+        checkpoint.resolve_step(tmp_path, 7)
+    assert checkpoint.latest_assets(tmp_path) == {"step": 10}

@@ -1,0 +1,280 @@
+import dataclasses
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from jaxpolicy.specs import InputError
+from jaxpolicy.training import checkpoint, loop, metrics
+from jaxpolicy.training.callbacks import DivergenceError
+from jaxpolicy.training.loop import Schedule
+from tests.training import fixtures
+
+
+class Interrupted(Exception):
+    """Stands for a run that ends before its time."""
+
+
+def interrupt_at(step):
+    """An in-loop evaluation that stops the run."""
+
+    def evaluate(algorithm, policy_spec, params, now):
+        if now >= step:
+            raise Interrupted
+        return {}
+
+    return evaluate
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return fixtures.train(fixtures.config(), tmp_path_factory.mktemp("unbroken"))
+
+
+# ------------------------------------------------------------------ plan
+
+
+def test_dispatch_plan_by_hand():
+    # Ends: dispatch 4, 8, 12, 16; validation 6, 12; checkpoint 5, 10, 15; end 17.
+    schedule = Schedule(total=17, eval_every=6, checkpoint_every=5, dispatch=4)
+    plan = list(loop.dispatch_plan(schedule, 0))
+    stops = [start + n for start, n in plan]
+    assert stops == [4, 5, 6, 8, 10, 12, 15, 16, 17]
+    assert [start for start, _ in plan] == [0, *stops[:-1]]
+
+
+def test_dispatch_plan_resumes_into_the_same_dispatches():
+    schedule = Schedule(total=17, eval_every=6, checkpoint_every=5, dispatch=4)
+    plan = list(loop.dispatch_plan(schedule, 0))
+    assert list(loop.dispatch_plan(schedule, 10)) == [p for p in plan if p[0] >= 10]
+
+
+def test_epochs_become_steps(tmp_path):
+    config = fixtures.config(epochs=2, eval_every=0)
+    data = fixtures.prepared(config, tmp_path, fixtures.source())
+    epoch = data.train_loader.batches_per_epoch
+    schedule = loop.make_schedule(config.loop, data)
+    assert schedule == Schedule(2 * epoch, epoch, epoch, 4)
+
+
+# ------------------------------------------------------------------ a whole run
+
+
+def test_a_run_learns_and_tells(tmp_path):
+    config = fixtures.config(steps=60, steps_per_dispatch=20, eval_every=20, tensorboard=True)
+    config = fixtures.change(config, "optimizer", learning_rate=0.03)
+    result = fixtures.train(config, tmp_path)
+    rows = metrics.read(tmp_path)
+    train = [r for r in rows if "train/loss" in r]
+    val = [r for r in rows if "val/loss" in r]
+    assert [r["step"] for r in train] == [r["step"] for r in val] == [20, 40, 60]
+    assert val[-1]["val/loss"] < 0.5 * val[0]["val/loss"]
+    assert {"val/action_error_m", "val/action_error_rad"} <= set(val[0])
+    assert {"steps_per_s", "data_wait_share", "train/grad_norm"} <= set(train[0])
+    assert result.step == 60
+    assert not result.stopped_early
+    assert result.steps_per_second > 0
+    assert 0 <= result.data_wait_share < 1
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert json.loads((tmp_path / "config.json").read_text())["loop"]["steps"] == 60
+
+
+def test_best_is_the_smallest_validation_loss(tmp_path):
+    config = fixtures.config(steps=24, max_to_keep=9)
+    config = fixtures.change(config, "optimizer", learning_rate=0.5, schedule="constant")
+    result = fixtures.train(config, tmp_path)
+    val = {r["step"]: r["val/loss"] for r in metrics.read(tmp_path) if "val/loss" in r}
+    assert result.best_step == min(val, key=val.get)
+    assert checkpoint.resolve_step(tmp_path) == result.best_step
+
+
+def test_scan_and_single_steps_agree(tmp_path, unbroken):
+    result = fixtures.train(fixtures.config(scan="on"), tmp_path)
+    fixtures.assert_close(result.params, unbroken.params, 1e-6)
+    assert result.metrics["val/loss"] == pytest.approx(unbroken.metrics["val/loss"], rel=1e-5)
+
+
+def test_host_and_device_loaders_agree(tmp_path, unbroken):
+    result = fixtures.train(fixtures.change(fixtures.config(), "data", loader="host"), tmp_path)
+    fixtures.assert_close(result.params, unbroken.params, 1e-6)
+
+
+def test_validation_is_the_mean_over_batches(tmp_path):
+    config = fixtures.config(eval_batches=2)
+    data = fixtures.prepared(config, tmp_path, fixtures.source())
+    result = loop.train(config, tmp_path, data)
+    losses = [
+        float(result.algorithm.eval_step(result.state.params, data.val_loader.batch(i))["loss"])
+        for i in range(2)
+    ]
+    assert result.metrics["val/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_no_validation_data(tmp_path):
+    config = fixtures.change(fixtures.config(), "data", split=(1.0, 0.0, 0.0))
+    result = fixtures.train(config, tmp_path)
+    assert result.best_step == result.step == 12
+    assert "val/loss" not in result.metrics
+
+
+# ------------------------------------------------------------------ early stopping
+
+
+def test_early_stopping_restores_the_best(tmp_path):
+    # A learning rate that only makes things worse after a while.
+    config = fixtures.config(steps=4000, patience=2, eval_every=2, steps_per_dispatch=2)
+    config = fixtures.change(config, "optimizer", learning_rate=1.0, schedule="constant")
+    result = fixtures.train(config, tmp_path)
+    assert result.stopped_early
+    assert result.step == result.best_step + 2 * 2
+    kept = checkpoint.load_params(tmp_path, result.best_step, result.params)
+    fixtures.assert_same_bits(result.params, kept)
+    again = fixtures.train(config, tmp_path)
+    assert (again.step, again.best_step, again.stopped_early) == (
+        result.step,
+        result.best_step,
+        True,
+    )
+
+
+def test_monitoring_an_in_loop_evaluation(tmp_path):
+    success = {4: 0.5, 8: 0.9, 12: 0.7}
+    config = fixtures.config(monitor="eval/success", monitor_mode="max")
+    result = fixtures.train(
+        config, tmp_path, evaluate=lambda a, spec, params, step: {"success": success[step]}
+    )
+    assert result.best_step == 8
+    rows = [r["eval/success"] for r in metrics.read(tmp_path) if "eval/success" in r]
+    assert rows == [0.5, 0.9, 0.7]
+
+
+def test_monitor_that_does_not_exist(tmp_path):
+    with pytest.raises(InputError, match=r"loop.monitor must be one of .*val/loss.*val/los'"):
+        fixtures.train(fixtures.config(monitor="val/los"), tmp_path)
+    with pytest.raises(InputError, match="needs in-loop evaluation"):
+        fixtures.train(fixtures.config(monitor="eval/success"), tmp_path)
+
+
+def test_patience_without_validation_data(tmp_path):
+    config = fixtures.change(fixtures.config(patience=3), "data", split=(1.0, 0.0, 0.0))
+    with pytest.raises(InputError, match="loop.patience needs validation data"):
+        fixtures.train(config, tmp_path)
+
+
+# ------------------------------------------------------------------ divergence
+
+
+def test_divergence_stops_with_a_clear_error(tmp_path):
+    config = fixtures.change(fixtures.config(), "optimizer", learning_rate=1e30, clip_norm=0.0)
+    config = fixtures.change(config, "optimizer", name="adam", schedule="constant")
+    with pytest.raises(DivergenceError, match=r"training diverged: .* is (nan|inf) at step \d+"):
+        fixtures.train(config, tmp_path)
+    # Nothing that is not finite was saved.
+    for step in checkpoint_steps(tmp_path):
+        assert math.isfinite(checkpoint.load_assets(tmp_path, step)["best"]["score"])
+
+
+def checkpoint_steps(workdir):
+    return [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
+
+
+# ------------------------------------------------------------------ resuming
+
+
+@pytest.mark.parametrize("scan", ["on", "off"])
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, scan):
+    config = fixtures.config(scan=scan, checkpoint_every=6)
+    whole = fixtures.train(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fixtures.train(config, tmp_path / "parts", evaluate=interrupt_at(8))
+    rest = fixtures.train(config, tmp_path / "parts")
+    assert 0 < rest.resumed_from < 8
+    fixtures.assert_same_bits(rest.state, whole.state)
+    fixtures.assert_same_bits(rest.params, whole.params)
+    assert rest.best_step == whole.best_step
+    assert without_times(tmp_path / "parts") == without_times(tmp_path / "whole")
+
+
+def without_times(workdir):
+    timed = ("steps_per_s", "data_wait_share")
+    return [{k: v for k, v in r.items() if k not in timed} for r in metrics.read(workdir)]
+
+
+def test_a_finished_run_returns_at_once(tmp_path):
+    first = fixtures.train(fixtures.config(), tmp_path)
+    again = fixtures.train(fixtures.config(), tmp_path)
+    assert again.resumed_from == again.step == 12
+    fixtures.assert_same_bits(again.params, first.params)
+    assert len(metrics.read(tmp_path)) == 6
+
+
+def test_bookkeeping_may_change_on_resume(tmp_path):
+    fixtures.train(fixtures.config(), tmp_path)
+    config = dataclasses.replace(fixtures.config(max_to_keep=5, devices=2), name="renamed")
+    assert fixtures.train(config, tmp_path).resumed_from == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda c: fixtures.change(c, "network", hidden=8), "network.hidden is 16 there and 8 now"),
+        (lambda c: dataclasses.replace(c, seed=7), "seed is 0 there and 7 now"),
+        (lambda c: fixtures.change(c, "loop", steps=99), "loop.steps is 12 there and 99 now"),
+    ],
+)
+def test_another_configuration_is_refused(tmp_path, unbroken_copy, change, key):
+    with pytest.raises(InputError, match=f"another configuration: {key}; use another --workdir"):
+        fixtures.train(change(fixtures.config()), unbroken_copy)
+    assert json.loads((unbroken_copy / "config.json").read_text())["seed"] == 0
+
+
+@pytest.fixture(scope="module")
+def unbroken_copy(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("other")
+    fixtures.train(fixtures.config(), workdir)
+    return workdir
+
+
+def test_another_dataset_is_refused(tmp_path):
+    fixtures.train(fixtures.config(), tmp_path / "run")
+    data = fixtures.prepared(fixtures.config(), tmp_path, fixtures.source(offset=100))
+    with pytest.raises(InputError, match="trained on another dataset"):
+        loop.train(fixtures.config(), tmp_path / "run", data)
+
+
+def test_unwritable_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    data = fixtures.prepared(fixtures.config(), tmp_path, fixtures.source())
+    with pytest.raises(
+        InputError, match=r"--workdir=.*file/run cannot be written: Not a directory"
+    ):
+        loop.train(fixtures.config(), tmp_path / "file" / "run", data)
+    with pytest.raises(InputError, match="cannot be written"):
+        loop.fit(fixtures.config(), tmp_path / "file")
+
+
+# ------------------------------------------------------------------ devices
+
+
+def test_one_and_eight_devices_agree(tmp_path):
+    config = fixtures.config(steps=10, eval_every=5)
+    episodes = fixtures.source(images=True)
+    one, eight = (
+        fixtures.train(fixtures.change(config, "loop", devices=n), tmp_path / str(n), episodes)
+        for n in (1, 8)
+    )
+    assert len(jax.tree.leaves(eight.state.params)[0].sharding.device_set) == 8
+    fixtures.assert_close(one.state.params, eight.state.params, 1e-5)
+    assert one.metrics["val/loss"] == pytest.approx(eight.metrics["val/loss"], abs=1e-5)
+
+
+def test_eight_devices_scanned(tmp_path, unbroken):
+    result = fixtures.train(fixtures.config(scan="on", devices=8), tmp_path)
+    fixtures.assert_close(result.params, unbroken.params, 1e-5)
+
+
+def test_batch_size_must_fit_the_devices(tmp_path):
+    with pytest.raises(InputError, match=r"loop.batch_size \(12\) must be a multiple of the 8"):
+        fixtures.train(fixtures.config(batch_size=12, devices=8), tmp_path)
