@@ -211,19 +211,28 @@ def loss(
       "action_error_rad" (over the elements with that unit, where there are any).
     """
     observation = _network_input(setup, norm, batch.observation)
-    if key is None:
-        predicted = setup.network.apply({"params": network}, observation)
-    else:
+    key_dropout = None
+    if key is not None:
         key_shift, key_dropout = jax.random.split(key)
         observation = _shift_images(setup, key_shift, observation)
-        rngs = {"dropout": key_dropout}
-        predicted = setup.network.apply({"params": network}, observation, True, rngs=rngs)
+    predicted = _apply(setup, network, observation, key_dropout)
     target = normalization.normalize(norm["action"], batch.action, setup.config.action_norm)
     mask = batch.action_mask.astype(jnp.float32)[..., None]
     mse = _masked_mean(jnp.square(predicted - target), mask)
     l2 = setup.config.l2 * _squared_weights(network)
     errors = _errors(setup, norm, jnp.abs(predicted - target), mask)
     return mse + l2, {"loss": mse + l2, "mse": mse, "l2": l2, **errors}
+
+
+def _apply(
+    setup: Setup, network: Params, network_input: Observation, key: jax.Array | None = None
+) -> jax.Array:
+    """Chunk [B, H, A] in network units; with a key, dropout is on."""
+    variables = {"params": network}
+    if key is None:
+        return jnp.asarray(setup.network.apply(variables, network_input))
+    rngs = {"dropout": key}
+    return jnp.asarray(setup.network.apply(variables, network_input, True, rngs=rngs))
 
 
 def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
@@ -283,7 +292,7 @@ def act(
     """
     del key
     network_input = _network_input(setup, params["norm"], observation)
-    chunk = setup.network.apply({"params": params["network"]}, network_input)
+    chunk = _apply(setup, params["network"], network_input)
     method = setup.config.action_norm
     return normalization.denormalize(params["norm"]["action"], chunk, method)
 
@@ -326,4 +335,4 @@ def _perturbed_action(
         proprio = shifted["proprio"]
         noise = jax.random.normal(key_noise, proprio.shape)
         shifted["proprio"] = proprio + setup.config.confidence_noise * noise
-    return setup.network.apply({"params": params["network"]}, shifted)[:, 0]
+    return _apply(setup, params["network"], shifted)[:, 0]

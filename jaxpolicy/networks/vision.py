@@ -15,8 +15,8 @@ __all__ = ["GroupNorm", "PatchCNN", "spatial_softmax"]
 def spatial_softmax(logits: jax.Array) -> jax.Array:
     """Expected image position of each channel under a softmax over pixels.
 
-    Finn et al. 2016, https://arxiv.org/abs/1509.06113, eq. 2. Written as one product
-    with the columns (x, y, 1), whose last one is the normaliser.
+    Finn et al. 2016, https://arxiv.org/abs/1509.06113, eq. 2. The division by the sum
+    comes after the expectation, so only [N, C] numbers are divided.
 
     Args:
       logits: [N, H, W, C].
@@ -27,15 +27,15 @@ def spatial_softmax(logits: jax.Array) -> jax.Array:
     n, height, width, channels = logits.shape
     flat = logits.reshape(n, height * width, channels)
     weights = jnp.exp(flat - jax.lax.stop_gradient(flat.max(1, keepdims=True)))
-    grid = jnp.asarray(_grid(height, width), logits.dtype)
-    x, y, total = jnp.moveaxis(jnp.einsum("npc,pk->nkc", weights, grid), 1, 0)
-    return jnp.concatenate([x / total, y / total], axis=-1)
+    total = weights.sum(1)
+    means = [(weights * axis[:, None]).sum(1) / total for axis in _grid(height, width)]
+    return jnp.concatenate(means, axis=-1)
 
 
-def _grid(height: int, width: int) -> np.ndarray:
-    """[H W, 3] columns (x, y, 1), coordinates from -1 to 1."""
+def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The x and y of every pixel, each float32 [H W], from -1 to 1."""
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    return np.stack([x.ravel(), y.ravel(), np.ones(height * width)], axis=1).astype(np.float32)
+    return x.ravel().astype(np.float32), y.ravel().astype(np.float32)
 
 
 class GroupNorm(nn.Module):
