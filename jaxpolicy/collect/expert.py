@@ -200,12 +200,12 @@ def _draw_kept(
 def _episode(
     env: Env, trace: Trace, pictures: Mapping[str, np.ndarray], e: int, end: int, seed: int
 ) -> Episode:
-    observation = {k: v[:end, e] for k, v in trace.observation.items()}
+    observation = {k: np.asarray(v[:end, e]) for k, v in trace.observation.items()}
     last = end - 1
     return Episode(
         observation={**observation, **pictures},
-        action=trace.action[:end, e],
-        reward=trace.reward[:end, e],
+        action=np.asarray(trace.action[:end, e]),
+        reward=np.asarray(trace.reward[:end, e]),
         is_terminal=bool(trace.done[last, e] > 0 and trace.truncation[last, e] == 0),
         language_instruction=getattr(env, "instruction", ""),
         metadata=EpisodeMetadata(

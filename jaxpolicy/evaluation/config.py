@@ -16,7 +16,6 @@ class EvaluationConfig:
       seed: episode i starts from seed + i of the evaluation stream, which shares no
         start with any collection (see sim/streams.py).
       batch: environments stepped at once.
-      confidence: level of intervals.
       n_recorded: episodes of each outcome whose frames are kept for the contact sheets
         and the video.
       view_camera: camera of those frames; "" is the first there is.
@@ -28,7 +27,6 @@ class EvaluationConfig:
     n_episodes: int = 200
     seed: int = 10_000
     batch: int = 50
-    confidence: float = 0.95
     n_recorded: int = 10
     view_camera: str = ""
     view_size: int = 128
@@ -41,8 +39,6 @@ class EvaluationConfig:
             raise InputError("evaluation.n_episodes and evaluation.batch must be at least 1")
         if self.seed < 0 or self.seed + self.n_episodes >= 2**31:
             raise InputError(f"evaluation.seed must be 0 to 2**31 - n_episodes, got {self.seed}")
-        if not 0.0 < self.confidence < 1.0:
-            raise InputError(f"evaluation.confidence must be in (0, 1), got {self.confidence}")
         if not 0.0 <= self.acceptable <= self.good <= 1.0:
             raise InputError("evaluation: 0 <= acceptable <= good <= 1 must hold")
         if self.n_recorded < 0 or self.view_size < 1:

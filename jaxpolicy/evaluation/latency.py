@@ -4,7 +4,6 @@ Every call starts a new episode, so that each one predicts and none is answered 
 action chunk predicted before.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,58 +11,45 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["Latency", "measure", "measure_controller"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Latency:
-    """Milliseconds per prediction.
-
-    Attributes:
-      p50, p95, p99: percentiles, ms.
-      samples: every measurement, ms.
-      batch: observations per prediction.
-    """
-
-    p50: float
-    p95: float
-    p99: float
-    samples: tuple[float, ...]
-    batch: int = 1
-
-    def to_dict(self) -> dict[str, float]:
-        """{"p50", "p95", "p99"} as in report.json."""
-        return {"p50": self.p50, "p95": self.p95, "p99": self.p99}
+__all__ = ["measure", "time_calls"]
 
 
 def measure(
+    controller: Any, observation: Mapping[str, np.ndarray], n: int = 200, warmup: int = 10
+) -> dict[str, Any]:
+    """Times the decisions of a `rollout.Controller`; see `time_calls`.
+
+    Args:
+      controller: what decides.
+      observation: of one robot, each [1, ...].
+      n: measured decisions.
+      warmup: decisions before them.
+    """
+    return time_calls(_Fresh(controller), observation, n, warmup)
+
+
+def time_calls(
     predict: Callable[[Mapping[str, np.ndarray]], Any],
     observation: Mapping[str, np.ndarray],
     n: int = 200,
     warmup: int = 10,
-) -> Latency:
+) -> dict[str, Any]:
     """Times `predict(observation)`, waiting for the result each time.
 
     Args:
       predict: what to time; its first calls (compilation) are not counted.
-      observation: each [1, ...].
+      observation: each [B, ...].
       n: measured calls.
       warmup: calls before them.
+
+    Returns:
+      {"p50", "p95", "p99"} percentiles in ms, and "samples", the n measurements in ms.
     """
     for _ in range(warmup):
         jax.block_until_ready(predict(observation))
-    samples = tuple(_milliseconds(predict, observation) for _ in range(n))
-    p50, p95, p99 = (float(p) for p in np.percentile(samples, (50, 95, 99)))
-    batch = len(next(iter(observation.values())))
-    return Latency(p50, p95, p99, samples, batch)
-
-
-def measure_controller(
-    controller: Any, observation: Mapping[str, np.ndarray], n: int = 200, warmup: int = 10
-) -> Latency:
-    """Times a `rollout.Controller` on one observation of one robot (each [1, ...])."""
-
-    return measure(_Fresh(controller), observation, n, warmup)
+    samples = [_milliseconds(predict, observation) for _ in range(n)]
+    values = [float(p) for p in np.percentile(samples, (50, 95, 99))]
+    return {**dict(zip(("p50", "p95", "p99"), values, strict=True)), "samples": samples}
 
 
 class _Fresh:

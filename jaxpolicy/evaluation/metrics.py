@@ -178,9 +178,7 @@ def verdict(
     return Verdict(name, bool(inside), more, tuple(reasons))
 
 
-def calibration(
-    confidence: np.ndarray, success: np.ndarray, n_bins: int = 10
-) -> dict[str, Any]:
+def calibration(confidence: np.ndarray, success: np.ndarray, n_bins: int = 10) -> dict[str, Any]:
     """How well stated confidence predicts success.
 
     ece = sum_b n_b / N |mean success_b - mean confidence_b| over `n_bins` equal bins of

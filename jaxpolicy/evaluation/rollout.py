@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
@@ -21,7 +22,7 @@ from jaxpolicy import chunking
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.recording import Recording, Watcher
 from jaxpolicy.sim import streams, wrappers
-from jaxpolicy.specs import InputError, is_camera
+from jaxpolicy.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.types import Params, PolicySpec
 
 __all__ = [
@@ -63,6 +64,7 @@ class PolicyController:
         self._seed = seed
         self._history = chunking.History(spec.n_obs_steps)
         self._queue = chunking.ActionQueue(spec.n_action_steps)
+        self._last_action = np.zeros((1, spec.action.size), np.float32)
         self._predictions = 0
         self._sure: np.ndarray | None = None
 
@@ -70,6 +72,7 @@ class PolicyController:
         """Starts `n` episodes; noise does not depend on what was run before."""
         self._history.reset()
         self._queue.reset()
+        self._last_action = np.zeros((n, self._spec.action.size), np.float32)
         self._predictions = 0
         self._sure = None
 
@@ -80,10 +83,12 @@ class PolicyController:
           InputError: the world lacks an observation that the policy needs.
         """
         names = [s.name for s in self._spec.observation]
+        observation = {**observation, PREVIOUS_ACTION: self._last_action}
         window = self._history.push({name: _get(observation, name) for name in names})
         if self._queue.empty:
             self._queue.fill(np.asarray(self._predict(window)))
-        return self._queue.pop()
+        self._last_action = self._queue.pop()
+        return self._last_action
 
     def confidence(self) -> np.ndarray | None:
         """[E] of the last prediction, None where the policy gives none."""
@@ -133,9 +138,12 @@ class Rollouts:
       returns: float32 [N] sum of rewards.
       lengths: int64 [N] steps.
       terminated: bool [N], ended by the world and not by the time limit.
-      final: every metric of the world at the last step, each float32 [N].
-      peak: the largest value each metric had in the episode, each float32 [N].
-      start: each observation but pictures at the first step, [N, ...].
+      first_success: int64 [N], steps taken when the success predicate first held, 0 for
+        never; None where the world has none.
+      final: every metric and named fact of the world at the last step, each [N, ...].
+      peak: the largest value each of them had in the episode, each [N, ...].
+      start: xy position of the first object of the scene at the start, float32 [N, 2] m,
+        None where there is no scene.
       actions_clipped: share of action elements outside their limits.
       confidence: float32 [N], mean over the episode, or None.
       recordings: episodes kept for looking at.
@@ -149,9 +157,10 @@ class Rollouts:
     returns: np.ndarray
     lengths: np.ndarray
     terminated: np.ndarray
+    first_success: np.ndarray | None
     final: Mapping[str, np.ndarray]
     peak: Mapping[str, np.ndarray]
-    start: Mapping[str, np.ndarray]
+    start: np.ndarray | None
     actions_clipped: float
     confidence: np.ndarray | None
     recordings: tuple[Recording, ...]
@@ -222,7 +231,8 @@ class _Log(NamedTuple):
     end: np.ndarray  # [E]
     reward: np.ndarray  # [T, E]
     truncation: np.ndarray  # [T, E]
-    metrics: dict[str, np.ndarray]  # each [T, E]
+    metrics: dict[str, np.ndarray]  # each [T, E, ...]
+    start: np.ndarray | None  # [E, 2]
     clipped: np.ndarray  # [T, E] share of action elements outside their limits
     confidence: np.ndarray | None  # [T, E]
     observation: list[dict[str, np.ndarray]]  # T times each [E, ...]
@@ -234,7 +244,7 @@ def evaluate(
     controller: Controller,
     config: EvaluationConfig,
     progress: Callable[[int, int, int], None] | None = None,
-    record_observations: int = 0,
+    record_observations: int = 256,
     n_obs_steps: int = 1,
 ) -> Rollouts:
     """Runs `config.n_episodes` episodes and says what happened.
@@ -280,6 +290,7 @@ def _run(
     """E episodes in step with each other, until the last one has ended."""
     worlds = Worlds(env)
     state = worlds.reset(streams.episode_keys(streams.EVALUATION, seeds))
+    start = _object_position(env, state)
     controller.reset(len(seeds))
     steps: list[dict[str, Any]] = []
     ended = np.zeros(len(seeds), bool)
@@ -290,21 +301,40 @@ def _run(
         view = watcher.view(state)
         state = worlds.step(state, action)
         steps.append(
-            {**_facts(state), "clipped": clipped, "confidence": _confidence(controller),
+            {**_facts(env, state), "clipped": clipped, "confidence": _confidence(controller),
              "observation": observation, "view": view}
         )  # fmt: skip
         ended |= steps[-1]["done"] > 0
-    return _log(steps)
+    return _log(steps, start)
 
 
-def _facts(state: State) -> dict[str, Any]:
-    """What is kept of a state, on the host; each [E]."""
+def _facts(env: Env, state: State) -> dict[str, Any]:
+    """What is kept of a state, on the host; each [E, ...].
+
+    Manipulation tasks name the parts of their privileged observation; these facts are kept
+    beside the metrics, to say why an episode failed.
+    """
     truncation = state.info.get("truncation", np.zeros(state.done.shape))
     facts = {"reward": state.reward, "done": state.done, "truncation": truncation}
-    return jax.tree.map(np.asarray, {**facts, "metrics": state.metrics})
+    metrics = dict(state.metrics)
+    if hasattr(env, "split_privileged"):
+        metrics |= jax.vmap(env.split_privileged)(np.asarray(state.obs["privileged"]))
+    return jax.tree.map(np.asarray, {**facts, "metrics": metrics})
 
 
-def _log(steps: list[dict[str, Any]]) -> _Log:
+def _object_position(env: Env, state: State) -> np.ndarray | None:
+    """[E, 2] of the first free body, or else of the first mocap body."""
+    if not hasattr(env, "scene"):
+        return None
+    model, physics = env.scene.model, state.pipeline_state
+    free = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+    if len(free):
+        address = model.jnt_qposadr[free[0]]
+        return np.asarray(physics.qpos)[:, address : address + 2]
+    return np.asarray(physics.mocap_pos)[:, 0, :2] if model.nmocap else None
+
+
+def _log(steps: list[dict[str, Any]], start: np.ndarray | None) -> _Log:
     done = np.stack([s["done"] for s in steps]) > 0
     end = np.where(done.any(axis=0), done.argmax(axis=0) + 1, len(steps))
     stack = {k: np.stack([s[k] for s in steps]) for k in ("reward", "truncation", "clipped")}
@@ -313,6 +343,7 @@ def _log(steps: list[dict[str, Any]]) -> _Log:
     return _Log(
         end=end,
         metrics={k: np.stack([s["metrics"][k] for s in steps]) for k in names},
+        start=start,
         confidence=None if sure[0] is None else np.stack(sure),
         observation=[s["observation"] for s in steps],
         views=[s["view"] for s in steps],
@@ -358,8 +389,7 @@ def _summary(log: _Log, seeds: np.ndarray, n: int) -> dict[str, Any]:
     last = log.end[:n] - 1
     alive = np.arange(len(log.reward))[:, None] <= last
     final = {k: v[last, worlds] for k, v in log.metrics.items()}
-    peak = {k: np.where(alive, v[:, :n], -np.inf).max(axis=0) for k, v in log.metrics.items()}
-    start = {k: v[:n] for k, v in log.observation[0].items() if not is_camera(k)}
+    peak = {k: _peak(v[:, :n], alive) for k, v in log.metrics.items()}
     summary = {
         "seeds": seeds[:n],
         "returns": (log.reward[:, :n] * alive).sum(axis=0),
@@ -368,13 +398,22 @@ def _summary(log: _Log, seeds: np.ndarray, n: int) -> dict[str, Any]:
         "clipped": (log.clipped[:, :n] * alive).sum(axis=0) / log.end[:n],
         "final": final,
         "peak": peak,
-        "start": start,
     }
+    if log.start is not None:
+        summary["start"] = log.start[:n]
     if "success" in final:
+        held = (log.metrics["success"][:, :n] > 0) & alive
         summary["success"] = final["success"] > 0
+        summary["first_success"] = np.where(held.any(axis=0), held.argmax(axis=0) + 1, 0)
     if log.confidence is not None:
         summary["confidence"] = (log.confidence[:, :n] * alive).sum(axis=0) / log.end[:n]
     return summary
+
+
+def _peak(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Largest of values [T, n, ...] where alive [T, n], over time."""
+    mask = alive.reshape(*alive.shape, *[1] * (values.ndim - 2))
+    return np.where(mask, values, -np.inf).max(axis=0)
 
 
 def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -405,13 +444,12 @@ def _rollouts(
     windows: dict[str, np.ndarray],
 ) -> Rollouts:
     fields = {k: total[k] for k in ("seeds", "returns", "lengths", "terminated")}
-    fields |= {k: total[k] for k in ("final", "peak", "start")}
+    fields |= {k: total[k] for k in ("final", "peak")}
+    fields |= {k: total.get(k) for k in ("success", "first_success", "start", "confidence")}
     n = len(total["seeds"])
     return Rollouts(
         **fields,
-        success=total.get("success"),
         actions_clipped=float(total["clipped"].mean()),
-        confidence=total.get("confidence"),
         recordings=recordings,
         observations=windows,
         task=env.task,

@@ -176,9 +176,7 @@ class Pixels(Wrapper):
     CPU's cache and bounds memory anywhere.
     """
 
-    def __init__(
-        self, env: Env, cameras: Sequence[str], size: int = 64, shadows: bool = False
-    ):
+    def __init__(self, env: Env, cameras: Sequence[str], size: int = 64, shadows: bool = False):
         """Draws `cameras` of `env.scene`, `size` x `size` pixels.
 
         Raises:

@@ -1,0 +1,148 @@
+"""Plots of an evaluation as PNG bytes. Needs matplotlib (the `viz` extra)."""
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxpolicy.evaluation import metrics
+from jaxpolicy.evaluation.config import EvaluationConfig
+from jaxpolicy.evaluation.rollout import Rollouts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_all"]
+
+GREEN, RED, BLUE, GREY = "#248a3d", "#c8342b", "#3465a4", "#777777"
+BLOCKS = 8
+
+
+def draw_all(
+    rollouts: Rollouts, config: EvaluationConfig, latency_ms: dict[str, Any] | None
+) -> dict[str, bytes]:
+    """File name -> PNG, of everything that was measured.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+    """
+    plots = {}
+    if rollouts.success is not None:
+        plots["success.png"] = _success(rollouts.success, config)
+        plots["time.png"] = _time_to_success(rollouts)
+    plots["returns.png"] = _returns(rollouts)
+    if rollouts.start is not None and rollouts.success is not None:
+        plots["starts.png"] = _starts(rollouts.start, rollouts.success)
+    if latency_ms and "samples" in latency_ms:
+        plots["latency.png"] = _latency(latency_ms, config)
+    if rollouts.confidence is not None and rollouts.success is not None:
+        plots["calibration.png"] = _calibration(rollouts.confidence, rollouts.success)
+    return plots
+
+
+def _figure(title: str, x: str, y: str) -> tuple["Figure", Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _success(success: np.ndarray, config: EvaluationConfig) -> bytes:
+    """Rate of all episodes and of blocks of consecutive seeds, with 95 % intervals."""
+    blocks = np.array_split(success, min(BLOCKS, len(success)))
+    groups = [success, *blocks]
+    rates = np.asarray([g.mean() for g in groups])
+    bounds = np.asarray([metrics.wilson(int(g.sum()), len(g)) for g in groups])
+    figure, axes = _figure("Success, with 95 % intervals", "episodes", "success rate")
+    colours = [GREEN] + [GREY] * len(blocks)
+    errors = np.maximum(np.abs(bounds.T - rates), 0.0)
+    axes.bar(range(len(groups)), rates, color=colours, alpha=0.8, yerr=errors, capsize=3)
+    ends = np.cumsum([len(b) for b in blocks])
+    names = [f"{e - len(b) + 1}-{e}" for b, e in zip(blocks, ends, strict=True)]
+    axes.set_xticks(range(len(groups)), ["all", *names], rotation=45, fontsize=8)
+    for level, name in ((config.good, "good"), (config.acceptable, "acceptable")):
+        axes.axhline(level, color=BLUE, lw=0.8, ls="--")
+        axes.annotate(
+            name, (len(groups) - 0.5, level), fontsize=7, color=BLUE, va="bottom", ha="right"
+        )
+    axes.set_ylim(0, 1.05)
+    return _png(figure)
+
+
+def _time_to_success(rollouts: Rollouts) -> bytes:
+    steps = np.asarray(rollouts.first_success)
+    seconds = steps[steps > 0] / rollouts.control_hz
+    figure, axes = _figure("When the goal was first reached", "seconds", "episodes")
+    axes.hist(seconds, bins=20, color=GREEN, alpha=0.8)
+    never = int((steps == 0).sum())
+    axes.annotate(f"never: {never}", (0.98, 0.95), xycoords="axes fraction", ha="right", va="top")
+    return _png(figure)
+
+
+def _returns(rollouts: Rollouts) -> bytes:
+    figure, axes = _figure("Return (sum of rewards)", "return", "episodes")
+    bins = np.histogram_bin_edges(rollouts.returns, 20)
+    if rollouts.success is None:
+        axes.hist(rollouts.returns, bins=bins, color=GREY)
+    else:
+        parts = [rollouts.returns[rollouts.success], rollouts.returns[~rollouts.success]]
+        labels = ["success", "failure"]
+        axes.hist(parts, bins=bins, stacked=True, color=[GREEN, RED], label=labels, alpha=0.8)
+        axes.legend(fontsize=8, frameon=False)
+    return _png(figure)
+
+
+def _starts(start: np.ndarray, success: np.ndarray) -> bytes:
+    figure, axes = _figure("Where the object started", "x (m)", "y (m)")
+    for outcome, colour, name, marker in (
+        (True, GREEN, "success", "o"),
+        (False, RED, "failure", "x"),
+    ):
+        points = start[success == outcome]
+        axes.scatter(
+            *points.T, s=22, color=colour, label=f"{name} ({len(points)})", marker=marker, alpha=0.8
+        )
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return _png(figure)
+
+
+def _latency(latency_ms: dict[str, Any], config: EvaluationConfig) -> bytes:
+    figure, axes = _figure("Time per decision, one robot", "milliseconds", "decisions")
+    axes.hist(latency_ms["samples"], bins=30, color=BLUE, alpha=0.8)
+    for name in ("p50", "p95", "p99"):
+        axes.axvline(latency_ms[name], color=RED, lw=0.8, ls="--")
+        axes.annotate(
+            name,
+            (latency_ms[name], 0.97),
+            xycoords=("data", "axes fraction"),
+            fontsize=7,
+            rotation=90,
+            va="top",
+            ha="right",
+        )
+    note = f"limit {config.max_latency_ms:g} ms"
+    axes.annotate(note, (0.98, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+    return _png(figure)
+
+
+def _calibration(confidence: np.ndarray, success: np.ndarray) -> bytes:
+    bins = metrics.calibration(confidence, success)["bins"]
+    figure, axes = _figure("Calibration", "mean confidence", "success rate")
+    axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
+    size = [20 + 200 * b["n"] / len(success) for b in bins]
+    axes.scatter([b["confidence"] for b in bins], [b["success"] for b in bins], s=size, color=BLUE)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.05)
+    return _png(figure)
