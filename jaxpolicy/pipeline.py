@@ -33,7 +33,7 @@ from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export import bundle, checklist
 from jaxpolicy.schema import InputError
 from jaxpolicy.specs import PolicyManifest
-from jaxpolicy.training import factory, loop, prepare
+from jaxpolicy.training import factory, loop, prepare, run_directory
 from jaxpolicy.training.factory import LoadedPolicy
 
 __all__ = [
@@ -145,7 +145,7 @@ def train(
     config: ExperimentConfig, workdir: PathLike, progress: Progress | None = None
 ) -> tuple[loop.FitResult, dict[str, offline.ActionErrors]]:
     """Trains in `workdir`, resuming what is there, and compares with two baselines."""
-    loop.run_directory.check_writable(workdir)
+    run_directory.check_writable(workdir)
     data = prepare.prepare_data(config, workdir, progress)
     result = loop.train(config, workdir, data)
     return result, evaluate_offline(config, workdir) if data.val_loader else {}
@@ -317,7 +317,7 @@ def run(
     config: ExperimentConfig, workdir: PathLike, progress: StageProgress = _no_progress
 ) -> Summary:
     """All stages: demonstrations to a verified artefact driving the simulated robot."""
-    loop.run_directory.check_writable(workdir)
+    run_directory.check_writable(workdir)
     rows: list[tuple[str, float, str]] = []
 
     def timed(stage: str, function: Callable[..., Any], tell: Callable[[Any], str], *args: Any):

@@ -48,6 +48,9 @@ def test_every_module_has_a_row_in_the_table():
 
 
 def _allowed(module: Module, target: str) -> bool:
+    # The face of the library holds its version and nothing else.
+    if target == "jaxpolicy":
+        return True
     key = layers.row(module.name)
     permitted = (key, *layers.TABLE[key]) if key else ()
     return any(layers.within(target, p) for p in permitted)

@@ -169,8 +169,9 @@ def test_functions_take_few_parameters():
     )
 
 
-# A call at the top level of a module acts on import. Registering a type is one that must.
-_REGISTERS = re.compile(r"register")
+# A call at the top level of a module acts on import. Registering a type or a derivative is
+# how JAX is told about them.
+_REGISTERS = re.compile(r"register|\.def(vjp|jvp|jvps)$")
 
 
 def test_importing_changes_nothing():

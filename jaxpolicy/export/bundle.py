@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def _write_checklist(directory: Path, manifest: PolicyManifest, config: ExportCo
 
 
 def windows(
-    episodes: list[Mapping[str, np.ndarray]], spec: PolicySpec, n: int
+    episodes: Sequence[Mapping[str, np.ndarray]], spec: PolicySpec, n: int
 ) -> dict[str, np.ndarray]:
     """At most `n` observation windows, evenly spaced over all steps of `episodes`.
 
