@@ -146,7 +146,9 @@ def process(
 
 
 def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
-    """What the policy sees of `spec`: chosen cameras with their masks, proprio, language, previous action.
+    """What the policy sees of `spec`, as the configuration chooses.
+
+    Cameras with their masks, proprio, language, previous action.
 
     Raises:
       InputError: a camera that is not there (names those that are), or action names

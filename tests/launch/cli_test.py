@@ -41,7 +41,10 @@ def test_unknown_config_key_names_the_nearest(tmp_path):
 
 def test_wrong_type_of_a_config_value(tmp_path):
     done = launch(
-        "train", "--config=configs/lift_demo.py", "--config.loop.steps=many", f"--workdir={tmp_path}"
+        "train",
+        "--config=configs/lift_demo.py",
+        "--config.loop.steps=many",
+        f"--workdir={tmp_path}",
     )
     assert "config.loop.steps" in one_line(done, 1)
 
