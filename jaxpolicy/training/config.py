@@ -26,6 +26,7 @@ class OptimizerConfig:
       weight_decay: decoupled decay of kernels (not of biases and scales), adamw only.
       clip_norm: largest global gradient norm, 0 for no clipping.
       betas: decay rates of the two moments.
+      epsilon: added to the root of the second moment.
     """
 
     name: str = "adamw"
@@ -35,6 +36,7 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
         _one_of("optimizer.name", self.name, OPTIMIZERS)

@@ -78,9 +78,9 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     rate = make_schedule(config, steps)
     if config.name == "adamw":
         decay = config.weight_decay
-        rule = optax.adamw(rate, b1, b2, weight_decay=decay, mask=is_kernel)
+        rule = optax.adamw(rate, b1, b2, config.epsilon, weight_decay=decay, mask=is_kernel)
     else:
-        rule = optax.adam(rate, b1, b2)
+        rule = optax.adam(rate, b1, b2, config.epsilon)
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     return optax.chain(*clip, rule)
 

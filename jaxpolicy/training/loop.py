@@ -52,7 +52,9 @@ __all__ = [
     "enable_compilation_cache",
     "fit",
     "make_schedule",
+    "n_val_batches",
     "train",
+    "use_scan",
 ]
 
 # (algorithm, policy_spec, params, step) -> numbers, logged as "eval/<name>".

@@ -260,6 +260,9 @@ def test_unwritable_workdir(tmp_path):
 
 def test_one_and_eight_devices_agree(tmp_path):
     config = fixtures.config(steps=10, eval_every=5)
+    # The last bias before a spatial softmax has no effect: its gradient is rounding
+    # noise, which Adam would scale up to full steps without a larger epsilon.
+    config = fixtures.change(config, "optimizer", epsilon=1e-3)
     episodes = fixtures.source(images=True)
     one, eight = (
         fixtures.train(fixtures.change(config, "loop", devices=n), tmp_path / str(n), episodes)
