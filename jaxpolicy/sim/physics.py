@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
-from mujoco import rollout
+from mujoco import mjx, rollout
+from mujoco.mjx._src import math as mjx_math
 
 from jaxpolicy.specs import InputError
 
@@ -166,32 +167,33 @@ class MjxPhysics(Physics):
 
     def __init__(self, model: mujoco.MjModel, substeps: int) -> None:
         """Puts the model on the default device."""
-        from mujoco import mjx  # Seconds of import that the C engine does not need.
-
         super().__init__(model, substeps)
-        self._mjx = mjx
         self._model = mjx.put_model(model)
         self._compiled = jax.jit(self._advance)  # MJX is too large to run op by op.
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """See Physics."""
-        return self._compiled(state, ctrl)
+        changed = self._compiled(state.qpos, state.qvel, state.warmstart, ctrl)
+        return state.replace(**changed)
 
-    def _advance(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
-        data = self._mjx.make_data(self._model).replace(
-            qpos=state.qpos, qvel=state.qvel, ctrl=ctrl, qacc_warmstart=state.warmstart
+    def _advance(
+        self, qpos: jax.Array, qvel: jax.Array, warmstart: jax.Array, ctrl: jax.Array
+    ) -> dict[str, jax.Array]:
+        """What a step changes in a PhysicsState; compiled once whatever else that carries."""
+        data = mjx.make_data(self._model).replace(
+            qpos=qpos, qvel=qvel, ctrl=ctrl, qacc_warmstart=warmstart
         )
         with mjx_cpu_barriers():
             data = jax.lax.scan(self._substep, data, None, self.substeps)[0]
-        return state.replace(
-            qpos=data.qpos,
-            qvel=data.qvel,
-            warmstart=data.qacc_warmstart,
-            sensors=data.sensordata,
-        )
+        return {
+            "qpos": data.qpos,
+            "qvel": data.qvel,
+            "warmstart": data.qacc_warmstart,
+            "sensors": data.sensordata,
+        }
 
     def _substep(self, data: Any, _: None) -> tuple[Any, None]:
-        return self._mjx.step(self._model, data), None
+        return mjx.step(self._model, data), None
 
 
 @contextlib.contextmanager
@@ -206,8 +208,6 @@ def mjx_cpu_barriers() -> Iterator[None]:
     if jax.default_backend() != "cpu":
         yield
         return
-    from mujoco.mjx._src import math as mjx_math
-
     product, rotate = mjx_math.quat_mul, mjx_math.rotate
     with (
         mock.patch.object(mjx_math, "quat_mul", _Barrier(product)),
