@@ -136,8 +136,13 @@ def make_setup(
         method = getattr(config, key)
         if method not in normalization.METHODS:
             raise InputError(f"bc.{key} must be one of {normalization.METHODS}, got '{method}'")
-    if config.shift < 0 or config.confidence_draws < 2 or config.confidence_scale <= 0:
-        raise InputError("bc needs shift >= 0, confidence_draws >= 2, confidence_scale > 0")
+    for key, lowest in (("l2", 0), ("shift", 0), ("confidence_draws", 2), ("confidence_noise", 0)):
+        if getattr(config, key) < lowest:
+            raise InputError(f"bc.{key} must be at least {lowest}, got {getattr(config, key)}")
+    if config.confidence_scale <= 0:
+        raise InputError(f"bc.confidence_scale must be positive, got {config.confidence_scale}")
+    if not policy_spec.observation:
+        raise InputError("a policy needs at least one observation: a camera or 'proprio'")
     network = resolve(network)
     module = ChunkPolicy(network, policy_spec.horizon, policy_spec.action.size)
     return Setup(module, optimizer, config, policy_spec, network.image_size)
@@ -175,6 +180,8 @@ def _network_input(setup: Setup, norm: Params, observation: Observation) -> dict
     """Declared inputs only: images resized, proprioception in network units."""
     result = {}
     for spec in setup.policy_spec.observation:
+        if spec.name not in observation:
+            raise InputError(f"observation lacks '{spec.name}'; it holds {sorted(observation)}")
         value = observation[spec.name]
         if is_camera(spec.name):
             value = augment.resize(value, setup.image_size)
@@ -267,7 +274,7 @@ def train_step(setup: Setup, state: TrainState, batch: Batch) -> tuple[TrainStat
     gradient, metrics = gradient_of(setup, network, norm, batch, key)
     updates, opt_state = setup.optimizer.update(gradient, state.opt_state, network)
     params = {"network": optax.apply_updates(network, updates), "norm": norm}
-    metrics = {**metrics, "grad_norm": optax.global_norm(gradient)}
+    metrics = {**metrics, "grad_norm": optax.tree.norm(gradient)}
     return TrainState(state.step + 1, params, opt_state, state.key), metrics
 
 

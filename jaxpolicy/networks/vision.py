@@ -90,8 +90,12 @@ class PatchCNN(nn.Module):
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             factor = 2 if stage else self.patch
             x = conv.Conv2D(width, factor, factor, dtype=self.dtype)(x)
-            for _ in range(depth):
-                x = x + conv.Conv2D(width, dtype=self.dtype)(self._pre(x))
+            for layer in range(depth):
+                # Spatial softmax ignores a constant per channel: a last bias would have
+                # no gradient but rounding errors, and Adam would amplify those.
+                last = (stage, layer) == (len(self.widths) - 1, depth - 1)
+                branch = conv.Conv2D(width, use_bias=not last, dtype=self.dtype)
+                x = x + branch(self._pre(x))
         return spatial_softmax(x.astype(jnp.float32))
 
     def _pre(self, x: jax.Array) -> jax.Array:

@@ -55,9 +55,10 @@ def test_patch_cnn_shapes(group_norm):
     y, variables = network.init_with_output(jax.random.key(0), _normal(0, 3, 16, 24, 3))
     assert y.shape == (3, 32)
     assert y.dtype == jnp.float32
-    # Stems: 4*4*3*8 + 8 and 2*2*8*16 + 16; convolutions: 9*8*8 + 8 and 2 (9*16*16 + 16).
+    # Stems: 4*4*3*8 + 8 and 2*2*8*16 + 16; convolutions: 9*8*8 + 8 and 2 (9*16*16 + 16),
+    # the last one without bias.
     # Group norms: two vectors per convolution, 8 and twice 16 channels.
-    want = 392 + 528 + 584 + 2 * 2320 + (2 * 8 + 2 * 32 if group_norm else 0)
+    want = 392 + 528 + 584 + 2 * 2320 - 16 + (2 * 8 + 2 * 32 if group_norm else 0)
     assert sum(x.size for x in jax.tree.leaves(variables)) == want
 
 
@@ -73,3 +74,15 @@ def test_patch_cnn_in_bfloat16_stays_close():
     want, variables = network.init_with_output(jax.random.key(0), x)
     half = vision.PatchCNN(4, (8,), (2,), dtype=jnp.bfloat16)
     np.testing.assert_allclose(half.apply(variables, x), want, atol=0.1)
+
+
+def test_every_parameter_has_a_gradient():
+    # Parameters that the output ignores would be moved by Adam on rounding errors, and
+    # runs on different numbers of devices would part.
+    x = _normal(0, 4, 16, 16, 3)
+    network = vision.PatchCNN(4, (8, 8), (1, 2))
+    variables = network.init(jax.random.key(0), x)
+    weights = _normal(1, 4, 16)
+    gradient = jax.jit(jax.grad(lambda v: (network.apply(v, x) * weights).sum()))(variables)
+    smallest = min(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient))
+    assert smallest > 1e-4
