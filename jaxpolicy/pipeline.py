@@ -10,6 +10,7 @@ Each stage reads what the ones before it wrote, so any of them can be run again 
 """
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from brax.envs.base import Env
 
 from jaxpolicy import schema, sim
 from jaxpolicy.collect import expert
@@ -32,6 +34,7 @@ from jaxpolicy.evaluation import offline, report, rollout
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export import bundle, checklist
 from jaxpolicy.schema import InputError
+from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import PolicyManifest
 from jaxpolicy.training import factory, loop, prepare, run_directory
 from jaxpolicy.training.factory import LoadedPolicy
@@ -45,6 +48,7 @@ __all__ = [
     "evaluate_offline",
     "evaluation_path",
     "export",
+    "make_world",
     "open_dataset",
     "process",
     "report_path",
@@ -68,6 +72,12 @@ POLICIES = ("jax", *ARTEFACTS)
 COLLECTION = "collection.json"
 EVALUATION = "evaluation"
 EXPORT = "export"
+
+
+@functools.lru_cache(maxsize=4)
+def make_world(config: EnvConfig) -> Env:
+    """The world of `config`; one object for all stages, so that it is compiled once."""
+    return sim.make_world(config)
 
 
 # ---------------------------------------------------------------------- 1 collect
@@ -94,7 +104,7 @@ def collect(config: ExperimentConfig, workdir: PathLike, progress: Progress | No
             )
         return found
     start = time.perf_counter()
-    env = sim.make_world(config.env)
+    env = make_world(config.env)
     counts = {"attempts": 0, "successes": 0, "steps": 0}
     episodes = _counted(expert.collect(env, config.collect, progress), counts)
     rlds_writer.write(directory, episodes, expert.dataset_spec(env), config.env.name)
@@ -208,7 +218,7 @@ def evaluate(
     if policy not in POLICIES:
         raise InputError(f"--policy must be one of {POLICIES}, got '{policy}'")
     loaded = factory.load_policy(workdir)
-    env = sim.make_world(config.env)
+    env = make_world(config.env)
     controller = _controller(loaded, workdir, policy, config.seed)
     rollouts = rollout.evaluate(env, controller, config.evaluation, progress)
     directory = evaluation_path(workdir, policy)
@@ -231,12 +241,13 @@ def evaluation_path(workdir: PathLike, policy: str = "jax") -> Path:
     return Path(workdir) / EVALUATION / ("" if policy == "jax" else policy)
 
 
-def _controller(policy: LoadedPolicy, workdir: PathLike, kind: str, seed: int) -> Any:
+def _controller(
+    policy: LoadedPolicy, workdir: PathLike, kind: str, seed: int, with_confidence: bool = True
+) -> Any:
     if kind == "jax":
         algorithm, spec = policy.algorithm, policy.policy_spec
-        return rollout.PolicyController(
-            algorithm.act, policy.params, spec, seed, algorithm.confidence
-        )
+        confidence = algorithm.confidence if with_confidence else None
+        return rollout.PolicyController(algorithm.act, policy.params, spec, seed, confidence)
     return PolicyRuntime(Path(workdir) / EXPORT, kind, seed)
 
 
@@ -244,7 +255,7 @@ def _latency(
     policy: LoadedPolicy, workdir: PathLike, kind: str, rollouts: rollout.Rollouts, seed: int
 ) -> dict[str, float]:
     """Of one decision for one robot, milliseconds."""
-    controller = _controller(policy, workdir, kind, seed)
+    controller = _controller(policy, workdir, kind, seed, with_confidence=False)
     observation = {k: v[:1, -1] for k, v in rollouts.observations.items()}
     return latency_lib.measure(controller, observation)
 
