@@ -5,16 +5,19 @@ Exit codes: 0 done and gate passed; 1 bad input (one line on stderr); 2 usage;
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxpolicy import experiment, schema
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.schema import InputError
+from jaxpolicy.training.loop import enable_compilation_cache
 
 __all__ = [
     "BAD_INPUT",
@@ -74,11 +77,20 @@ def run(main: Callable[[], int]) -> None:
 def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
     if len(argv) > 1:
         _stop(USAGE, f"unexpected argument '{argv[1]}'; flags start with --")
+    if not flags.FLAGS["verbosity"].present:
+        # Checkpointing reports every move at INFO; --verbosity=0 shows it.
+        logging.set_verbosity(logging.WARNING)
+    enable_compilation_cache(_cache_directory())
     try:
         code = main()
     except InputError as e:
         _stop(BAD_INPUT, str(e))
     sys.exit(code)
+
+
+def _cache_directory() -> Path:
+    """Where compiled programs are kept between runs: $XDG_CACHE_HOME/jaxpolicy."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxpolicy" / "xla"
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
