@@ -272,11 +272,15 @@ def _scan_slots(
 
 
 def _loop_order(count: int) -> tuple[np.ndarray, int]:
-    """Order in which a loop visits `count` slots, and how many per step."""
+    """Order in which a loop visits `count` slots, and how many per step.
+
+    Each step costs about as much again as a slot, and repeated slots cost as others do.
+    """
     steps = {u: -(-count // u) for u in range(1, _UNROLL + 1)}
-    candidates = [(n * u, -u) for u, n in steps.items() if n >= 2]
-    total, unroll = min(candidates, default=(2, -1))
-    return np.minimum(np.arange(total), count - 1), -unroll
+    costs = [((u + 1) * n, u) for u, n in steps.items() if n >= 2]
+    unroll = min(costs, default=(0, 1))[1]
+    total = max(steps[unroll], 2) * unroll
+    return np.minimum(np.arange(total), count - 1), unroll
 
 
 def _enter(kind: int, o: Vector, d: Vector, half: Array) -> jax.Array:
