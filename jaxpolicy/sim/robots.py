@@ -12,6 +12,7 @@ axis along the world's x, and the fingers open along y.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -436,15 +437,26 @@ def inverse(
       iterations: number of Newton-like steps.
       damping: regularisation, larger is slower and calmer near singularities.
     """
-    for _ in range(iterations):
-        frames = chain(robot, joints)
-        jac = _jacobian_of(frames)
-        turn = rotation_error(rotation, frames[-1, :3, :3])
-        error = jnp.concatenate([position - frames[-1, :3, 3], turn])
-        gram = jnp.matmul(jac, jac.T, precision=_HIGHEST) + damping**2 * jnp.eye(6)
-        step = jnp.matmul(jac.T, jnp.linalg.solve(gram, error), precision=_HIGHEST)
-        joints = jnp.clip(joints + step, robot.lower, robot.upper)
-    return joints
+    refine = functools.partial(_refine, robot, position, rotation, damping)
+    return jax.lax.fori_loop(0, iterations, refine, jnp.asarray(joints, jnp.float32))
+
+
+def _refine(
+    robot: Robot,
+    position: jax.Array,
+    rotation: jax.Array,
+    damping: float,
+    _: jax.Array,
+    joints: jax.Array,
+) -> jax.Array:
+    """One step of `inverse`."""
+    frames = chain(robot, joints)
+    jac = _jacobian_of(frames)
+    turn = rotation_error(rotation, frames[-1, :3, :3])
+    error = jnp.concatenate([position - frames[-1, :3, 3], turn])
+    gram = jnp.matmul(jac, jac.T, precision=_HIGHEST) + damping**2 * jnp.eye(6)
+    step = jnp.matmul(jac.T, jnp.linalg.solve(gram, error), precision=_HIGHEST)
+    return jnp.clip(joints + step, robot.lower, robot.upper)
 
 
 def down_rotation(yaw: jax.Array) -> jax.Array:
