@@ -9,6 +9,7 @@ directory. `checkpoints/best` is a link to the best step, for people; the librar
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ __all__ = [
 DIRECTORY = "checkpoints"
 BEST = "best"
 _SCORE = "score"
+# Orbax wants a metric with every checkpoint; worse than any that was measured.
+_UNVALIDATED = sys.float_info.max
 
 
 class Checkpointer:
@@ -58,7 +61,7 @@ class Checkpointer:
             train_state=ocp.args.StandardSave(rest),
             assets=ocp.args.JsonSave(dict(assets)),
         )
-        metrics = None if score is None else {_SCORE: float(score)}
+        metrics = {_SCORE: _UNVALIDATED if score is None else float(score)}
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def latest_step(self) -> int | None:
@@ -126,7 +129,9 @@ def _score(metrics: Mapping[str, float]) -> float:
 
 def _best(manager: ocp.CheckpointManager) -> int | None:
     best = manager.best_step()
-    return manager.latest_step() if best is None else best
+    if best is None or _score(manager.metrics(best)) >= _UNVALIDATED:
+        return manager.latest_step()
+    return best
 
 
 def _restore_params(manager: ocp.CheckpointManager, step: int, like: Params) -> Params:

@@ -71,7 +71,10 @@ def check_same_config(
     """
     if not assets:
         return
-    wanted, found = _comparable(schema.to_mapping(config)), _comparable(assets["config"])
+    # A key that did not exist when the checkpoint was made had its default.
+    defaults = _comparable(schema.to_mapping(TrainConfig()))
+    wanted = _comparable(schema.to_mapping(config))
+    found = defaults | _comparable(assets["config"])
     key = differing_key(wanted, found)
     if key:
         raise InputError(

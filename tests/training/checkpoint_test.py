@@ -70,8 +70,9 @@ def test_keeps_the_newest_and_the_best(tmp_path):
 
 
 def test_without_validation_the_newest_is_best(tmp_path):
-    save(tmp_path, {10: None, 20: None})
-    assert checkpoint.resolve_step(tmp_path) == 20
+    save(tmp_path, {10: None, 20: None, 30: None}, max_to_keep=2)
+    assert checkpoint.resolve_step(tmp_path) == 30
+    assert steps_of(tmp_path) == [20, 30]
 
 
 def test_best_survives_reopening(tmp_path):

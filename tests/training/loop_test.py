@@ -260,9 +260,6 @@ def test_unwritable_workdir(tmp_path):
 
 def test_one_and_eight_devices_agree(tmp_path):
     config = fixtures.config(steps=10, eval_every=5)
-    # The last bias before a spatial softmax has no effect: its gradient is rounding
-    # noise, which Adam would scale up to full steps without a larger epsilon.
-    config = fixtures.change(config, "optimizer", epsilon=1e-3)
     episodes = fixtures.source(images=True)
     one, eight = (
         fixtures.train(fixtures.change(config, "loop", devices=n), tmp_path / str(n), episodes)
@@ -281,3 +278,21 @@ def test_eight_devices_scanned(tmp_path, unbroken):
 def test_batch_size_must_fit_the_devices(tmp_path):
     with pytest.raises(InputError, match=r"loop.batch_size \(12\) must be a multiple of the 8"):
         fixtures.train(fixtures.config(batch_size=12, devices=8), tmp_path)
+
+
+# ------------------------------------------------------------------ compiled programs
+
+
+def test_compilation_cache_directory(tmp_path):
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        loop.enable_compilation_cache(tmp_path / "programs")
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "programs")
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
