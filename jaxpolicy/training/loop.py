@@ -310,7 +310,8 @@ def _open(
     else:
         _check_assets(config, data, assets, workdir)
         first = _position(checkpointer.restore(step, like), step, assets)
-    run_directory.write_config(config, workdir)
+    if jax.process_index() == 0:
+        run_directory.write_config(config, workdir)
     journal = _make_journal(config.loop, workdir, schedule, first.step)
     stack.callback(journal.close)
     train_part, eval_part = _make_parts(config, data, algorithm, mesh, schedule)

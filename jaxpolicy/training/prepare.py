@@ -12,7 +12,7 @@ from jaxpolicy.data.loader import Loader, make_loader
 from jaxpolicy.data.process import Processed, process
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.normalization import NormStats
-from jaxpolicy.training import checkpoint, factory, run_directory
+from jaxpolicy.training import checkpoint, factory, run_directory, sharding
 from jaxpolicy.training.config import TrainConfig
 from jaxpolicy.types import PolicySpec
 
@@ -71,10 +71,11 @@ def prepare_data(
     """
     # Before anything of an earlier run is touched.
     run_directory.check_same_config(config, checkpoint.latest_assets(workdir), workdir)
-    path = dataset_path(config, workdir)
-    source = open_source(path, config.data.format, config.data)
-    processed = process(source, config.data, processed_path(workdir))
-    return make_prepared(config, source, processed, Path(workdir) / CACHE, progress)
+    with sharding.first_host_first("prepare_data"):
+        path = dataset_path(config, workdir)
+        source = open_source(path, config.data.format, config.data)
+        processed = process(source, config.data, processed_path(workdir))
+        return make_prepared(config, source, processed, Path(workdir) / CACHE, progress)
 
 
 def make_prepared(

@@ -4,11 +4,13 @@ The same code serves one device, several, and several hosts: a host gives its ow
 rows of a batch and gets the global array back.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpolicy.specs import InputError
@@ -17,6 +19,7 @@ __all__ = [
     "DATA_AXIS",
     "abstract",
     "check_batch_size",
+    "first_host_first",
     "init_on",
     "make_mesh",
     "put_batch",
@@ -49,6 +52,21 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         raise InputError(
             f"loop.batch_size ({batch_size}) must be a multiple of the {mesh.size} devices"
         )
+
+
+@contextlib.contextmanager
+def first_host_first(name: str) -> Iterator[None]:
+    """Runs the block on the first host, then on all others, who find its files there."""
+    if jax.process_count() == 1:
+        yield
+        return
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices(name)
+    try:
+        yield
+    finally:
+        if jax.process_index() == 0:
+            multihost_utils.sync_global_devices(name)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
