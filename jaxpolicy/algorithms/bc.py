@@ -4,8 +4,8 @@ The network regresses the next H actions of the demonstrator in normalised units
 
     loss = sum(mask * (f(o) - a)^2) / (A sum(mask)) + l2 * sum(w^2)
 
-over a batch of windows, where mask drops actions beyond the end of an episode and w
-are the weights (not the biases) of the network.
+(or |f(o) - a|, see BCConfig.loss) over a batch of windows, where mask drops actions
+beyond the end of an episode and w are the weights (not the biases) of the network.
 
 Every function is pure and takes the frozen `Setup` first; `make` binds it. Use either:
 
@@ -30,7 +30,7 @@ from jaxpolicy.networks import augment
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
 from jaxpolicy.networks.policy import ChunkPolicy
 from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError, is_camera
+from jaxpolicy.specs import PREVIOUS_ACTION, InputError, is_camera
 from jaxpolicy.types import Algorithm, Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
@@ -47,6 +47,9 @@ __all__ = [
 ]
 
 
+LOSSES = ("mse", "l1")
+
+
 @dataclasses.dataclass(frozen=True)
 class BCConfig:
     """Behavioural cloning.
@@ -56,6 +59,10 @@ class BCConfig:
       shift: largest random shift of the images while training, in pixels of the
         network's input; 0: none.
       action_norm: how actions are normalised, one of normalization.METHODS.
+      loss: "mse", or "l1" (absolute errors), which follows the commoner of two demonstrated
+        actions instead of their mean, and is less swayed by rare large ones.
+      residual: the network predicts the change from the previous action, which must be an
+        input (data.previous_action).
       proprio_norm: how proprioception is normalised.
       confidence_draws: perturbed copies that `confidence` compares.
       confidence_noise: standard deviation of their proprioception, in network units.
@@ -66,6 +73,8 @@ class BCConfig:
     l2: float = 1e-6
     shift: int = 4
     action_norm: str = "min_max"
+    loss: str = "mse"
+    residual: bool = False
     proprio_norm: str = "mean_std"
     confidence_draws: int = 8
     confidence_noise: float = 0.02
@@ -143,6 +152,11 @@ def make_setup(
         raise InputError(f"bc.confidence_scale must be positive, got {config.confidence_scale}")
     if not policy_spec.observation:
         raise InputError("a policy needs at least one observation: a camera or 'proprio'")
+    if config.loss not in LOSSES:
+        raise InputError(f"bc.loss must be one of {LOSSES}, got '{config.loss}'")
+    names = [s.name for s in policy_spec.observation]
+    if config.residual and PREVIOUS_ACTION not in names:
+        raise InputError("bc.residual needs the previous action; set data.previous_action=True")
     network = resolve(network)
     module = ChunkPolicy(network, policy_spec.horizon, policy_spec.action.size)
     return Setup(module, optimizer, config, policy_spec, network.image_size)
@@ -187,6 +201,8 @@ def _network_input(setup: Setup, norm: Params, observation: Observation) -> dict
             value = augment.resize(value, setup.image_size)
         elif spec.name == "proprio":
             value = normalization.normalize(norm["proprio"], value, setup.config.proprio_norm)
+        elif spec.name == PREVIOUS_ACTION:
+            value = normalization.normalize(norm["action"], value, setup.config.action_norm)
         result[spec.name] = value
     return result
 
@@ -228,18 +244,21 @@ def loss(
     mse = _masked_mean(jnp.square(predicted - target), mask)
     l2 = setup.config.l2 * _squared_weights(network)
     errors = _errors(setup, norm, jnp.abs(predicted - target), mask)
-    return mse + l2, {"loss": mse + l2, "mse": mse, "l2": l2, **errors}
+    total = l2 + (mse if setup.config.loss == "mse" else errors["action_error"])
+    return total, {"loss": total, "mse": mse, "l2": l2, **errors}
 
 
 def _apply(
     setup: Setup, network: Params, network_input: Observation, key: jax.Array | None = None
 ) -> jax.Array:
     """Chunk [B, H, A] in network units; with a key, dropout is on."""
+    rngs = None if key is None else {"dropout": key}
+    train = key is not None
     variables = {"params": network}
-    if key is None:
-        return jnp.asarray(setup.network.apply(variables, network_input))
-    rngs = {"dropout": key}
-    return jnp.asarray(setup.network.apply(variables, network_input, True, rngs=rngs))
+    chunk = jnp.asarray(setup.network.apply(variables, network_input, train, rngs=rngs))
+    if setup.config.residual:
+        chunk = chunk + network_input[PREVIOUS_ACTION][:, -1:]
+    return chunk
 
 
 def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy.networks import vision
-from jaxpolicy.specs import InputError, is_camera, mask_key
+from jaxpolicy.specs import PREVIOUS_ACTION, InputError, is_camera, mask_key
 
 __all__ = ["BACKBONES", "SIZES", "NetworkConfig", "ObservationEncoder", "resolve"]
 
@@ -126,14 +126,16 @@ class ObservationEncoder(nn.Module):
 
         Args:
           observation: images [B, O, H, W, 3] with values 0 to 255, their optional masks
-            [B, O], `proprio` [B, O, P] normalised, optional `language` [B, O, L].
+            [B, O], `proprio` [B, O, P] and previous_action
+            [B, O, A] normalised, optional `language` [B, O, L].
 
         Returns:
           [B, F] float32.
         """
         parts = self._cameras(observation)
-        if "proprio" in observation:
-            parts.append(_flatten(observation["proprio"]))
+        for key in ("proprio", PREVIOUS_ACTION):
+            if key in observation:
+                parts.append(_flatten(observation[key]))
         if "language" in observation:
             # An instruction does not change within a window.
             newest = observation["language"][:, -1]

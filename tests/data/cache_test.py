@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.data import DataConfig, MemorySource, cache, open_source, process
-from jaxpolicy.specs import InputError
+from jaxpolicy.specs import PREVIOUS_ACTION, InputError
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
 KEYS = ("image/wrist", "mask/wrist", "proprio")
@@ -122,3 +122,11 @@ def test_bridge(tmp_path):
     assert built.arrays["language"].shape == (40, 512)
     assert not built.arrays["mask/image_3"].any()
     assert built.arrays["mask/image_0"].all()
+
+
+def test_previous_action_is_zero_first_and_stays_within_its_episode(source, tmp_path):
+    built = cache.build(source, [0, 1], (PREVIOUS_ACTION,), tmp_path)
+    previous, action = built.arrays[PREVIOUS_ACTION], built.arrays["action"]
+    # Episode 0 has frames 0..2, episode 1 frames 3..6.
+    np.testing.assert_array_equal(previous[[0, 3]], np.zeros((2, 2)))
+    np.testing.assert_array_equal(previous[[1, 2, 4, 5, 6]], action[[0, 1, 3, 4, 5]])
