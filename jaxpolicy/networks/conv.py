@@ -85,8 +85,8 @@ def _gradients_cpu(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.A
 
     dL/dkernel[i, j] = sum over pixels of x[y + i - r, z + j - r]^T g[y, z], r = k // 2.
     Stacking k row shifts of x and k column shifts of g as channels makes that a
-    product [k C, pixels] [pixels, k F]. The barrier keeps XLA from recomputing the
-    stacks inside the product.
+    product [k C, pixels] [pixels, k F]. The barriers keep XLA from fusing the stacks
+    into their readers.
     """
     size, _, channels, features = kernel.shape
     dx = _lax_conv(g, kernel[::-1, ::-1].swapaxes(2, 3))
@@ -103,6 +103,9 @@ def _shifted(x: jax.Array, axis: int, starts: Sequence[int]) -> jax.Array:
     padding = [(radius, radius) if i == axis else (0, 0) for i in range(x.ndim)]
     padded = jnp.pad(x, padding)
     slices = [lax.slice_in_dim(padded, s, s + length, axis=axis) for s in starts]
+    # Whole arrays are joined by copying memory; a fused concatenation picks element by
+    # element.
+    slices = lax.optimization_barrier(slices)
     return jnp.concatenate(slices, axis=-1)
 
 
