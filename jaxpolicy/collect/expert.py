@@ -48,10 +48,11 @@ def dataset_spec(env: Env) -> DatasetSpec:
     return DatasetSpec(tuple(env.observation_specs), env.action_spec)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def expert_rollout(
-    env: Env, record_states: bool, noise: float, length: int, keys: jax.Array
+    env: Env, record_states: bool, noise: float | jax.Array, length: int, keys: jax.Array
 ) -> Trace:
-    """Drives E worlds with the expert; pure, for jit.
+    """Drives E worlds with the expert, in one compiled scan.
 
     Args:
       env: a world without cameras (`wrappers.without_pixels`).
@@ -69,7 +70,7 @@ def expert_rollout(
 def _expert_step(
     env: Env,
     record_states: bool,
-    noise: float,
+    noise: float | jax.Array,
     noise_keys: jax.Array,
     state: State,
     t: jax.Array,
@@ -124,8 +125,8 @@ def collect(
     _check(env)
     plain, pixels = wrappers.without_pixels(env)
     length = wrappers.episode_length(env)
-    run = jax.jit(
-        functools.partial(expert_rollout, plain, pixels is not None, config.execution_noise, length)
+    run = functools.partial(
+        expert_rollout, plain, pixels is not None, config.execution_noise, length
     )
     succeeded = 0
     batch = min(config.batch, config.n_episodes)

@@ -74,7 +74,7 @@ def _success(success: np.ndarray, config: EvaluationConfig) -> bytes:
     for level, name in ((config.good, "good"), (config.acceptable, "acceptable")):
         axes.axhline(level, color=BLUE, lw=0.8, ls="--")
         axes.annotate(
-            name, (len(groups) - 0.5, level), fontsize=7, color=BLUE, va="bottom", ha="right"
+            name, (1.01, level), xycoords=("axes fraction", "data"), fontsize=7, color=BLUE
         )
     axes.set_ylim(0, 1.05)
     return _png(figure)
@@ -82,9 +82,11 @@ def _success(success: np.ndarray, config: EvaluationConfig) -> bytes:
 
 def _time_to_success(rollouts: Rollouts) -> bytes:
     steps = np.asarray(rollouts.first_success)
-    seconds = steps[steps > 0] / rollouts.control_hz
+    reached = np.unique(steps[steps > 0], return_counts=True)
     figure, axes = _figure("When the goal was first reached", "seconds", "episodes")
-    axes.hist(seconds, bins=20, color=GREEN, alpha=0.8)
+    width = 0.9 / rollouts.control_hz
+    axes.bar(reached[0] / rollouts.control_hz, reached[1], width, color=GREEN, alpha=0.8)
+    axes.set_xlim(0, rollouts.lengths.max() / rollouts.control_hz)
     never = int((steps == 0).sum())
     axes.annotate(f"never: {never}", (0.98, 0.95), xycoords="axes fraction", ha="right", va="top")
     return _png(figure)
@@ -114,7 +116,7 @@ def _starts(start: np.ndarray, success: np.ndarray) -> bytes:
             *points.T, s=22, color=colour, label=f"{name} ({len(points)})", marker=marker, alpha=0.8
         )
     axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return _png(figure)
 
 

@@ -191,7 +191,7 @@ class Worlds:
 
     def __init__(self, env: Env):
         """`env`: one world, with or without `wrappers.Pixels`."""
-        self._plain, self._pixels = _split(env)
+        self._plain, self._pixels = wrappers.without_pixels(env)
 
     def reset(self, keys: jax.Array) -> State:
         """Starts E worlds with keys [E]."""
@@ -206,12 +206,6 @@ class Worlds:
             return state
         images = wrappers.draw(self._pixels, state.pipeline_state)
         return state.replace(obs={**state.obs, **images})
-
-
-@functools.lru_cache(maxsize=8)
-def _split(env: Env) -> tuple[Env, wrappers.Pixels | None]:
-    """`wrappers.without_pixels`, the same objects for the same world."""
-    return wrappers.without_pixels(env)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -230,6 +224,7 @@ class _Log(NamedTuple):
 
     end: np.ndarray  # [E]
     reward: np.ndarray  # [T, E]
+    done: np.ndarray  # [T, E]
     truncation: np.ndarray  # [T, E]
     metrics: dict[str, np.ndarray]  # each [T, E, ...]
     start: np.ndarray | None  # [E, 2]
@@ -337,7 +332,9 @@ def _object_position(env: Env, state: State) -> np.ndarray | None:
 def _log(steps: list[dict[str, Any]], start: np.ndarray | None) -> _Log:
     done = np.stack([s["done"] for s in steps]) > 0
     end = np.where(done.any(axis=0), done.argmax(axis=0) + 1, len(steps))
-    stack = {k: np.stack([s[k] for s in steps]) for k in ("reward", "truncation", "clipped")}
+    stack = {
+        k: np.stack([s[k] for s in steps]) for k in ("reward", "done", "truncation", "clipped")
+    }
     names = steps[0]["metrics"]
     sure = [s["confidence"] for s in steps]
     return _Log(
@@ -394,7 +391,7 @@ def _summary(log: _Log, seeds: np.ndarray, n: int) -> dict[str, Any]:
         "seeds": seeds[:n],
         "returns": (log.reward[:, :n] * alive).sum(axis=0),
         "lengths": log.end[:n],
-        "terminated": (log.truncation[last, worlds] == 0) & (last + 1 < len(log.reward)),
+        "terminated": (log.done[last, worlds] > 0) & (log.truncation[last, worlds] == 0),
         "clipped": (log.clipped[:, :n] * alive).sum(axis=0) / log.end[:n],
         "final": final,
         "peak": peak,

@@ -304,10 +304,12 @@ def draw_all(pixels: Pixels, pipeline_states: Any, batch: int) -> dict[str, np.n
     return {k: np.concatenate([p[k] for p in parts])[:n] for k in parts[0]}
 
 
+@functools.lru_cache(maxsize=16)
 def without_pixels(env: Env) -> tuple[Env, Pixels | None]:
     """The same world without its cameras, and the Pixels layer that was taken out.
 
-    For those who draw later, from recorded physics states, what they turn out to need.
+    For those who draw later, from recorded physics states, what they turn out to need. The
+    same world gives the same objects, so that what was compiled for them is found again.
     """
     if isinstance(env, Pixels):
         return env.env, env

@@ -1,0 +1,161 @@
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from jaxpolicy import sim
+from jaxpolicy.collect import CollectConfig, expert
+from jaxpolicy.sim import wrappers
+from jaxpolicy.specs import InputError
+from tests.fake_env import PointEnv
+
+CONFIG = CollectConfig(n_episodes=6, batch=4, tail_steps=5)
+
+
+@functools.cache
+def world(length=40, **kwargs):
+    return wrappers.EpisodeLimit(PointEnv(**kwargs), length)
+
+
+def record(config=CONFIG, **kwargs):
+    return list(expert.collect(world(**kwargs), config))
+
+
+def assert_same(a, b):
+    assert a.metadata == b.metadata
+    np.testing.assert_array_equal(a.action, b.action)
+    for key in a.observation:
+        np.testing.assert_array_equal(a.observation[key], b.observation[key])
+
+
+def distances(episode):
+    """Distance to the goal before each action."""
+    return np.linalg.norm(episode.observation["privileged"], axis=-1)
+
+
+def test_collects_as_many_successes_as_wanted():
+    episodes = record()
+    assert [e.metadata.success for e in episodes] == [True] * 6
+    assert [e.metadata.seed for e in episodes] == list(range(6))
+    assert episodes[2].metadata.episode_id == "point-000002"
+
+
+def test_episode_ends_tail_steps_after_the_first_success():
+    for episode in record():
+        # Success: the point is near after actions t-2, t-1 and t; the episode has
+        # tail = 5 more actions. Observation t+1 is what action t led to, so the first
+        # success is t = (first near observation + 2) - 1.
+        near = int(np.flatnonzero(distances(episode) < 0.1)[0])
+        first_success = near + 2 - 1
+        assert len(episode) in (first_success + 1 + 5, 2 + 1 + 5)
+        assert len(episode.action) == len(episode.observation["image/top"])
+
+
+def test_metadata_is_filled():
+    episode = record()[0]
+    metadata = episode.metadata
+    assert (metadata.collection_method, metadata.task, metadata.robot) == (
+        "scripted",
+        "point",
+        "dot",
+    )
+    # 10 Hz control.
+    assert metadata.seconds == pytest.approx(len(episode) / 10)
+    assert episode.language_instruction == "move the point to the goal"
+    assert not episode.is_terminal
+
+
+def test_steps_fit_the_dataset_spec():
+    spec = expert.dataset_spec(world())
+    for episode in record():
+        assert set(episode.observation) == set(spec.keys)
+        for array in spec.observation:
+            array.validate(episode.observation[array.name])
+        assert episode.action.shape == (len(episode), spec.action.size)
+
+
+def test_batch_does_not_change_episodes():
+    noisy = dataclasses.replace(CONFIG, execution_noise=0.05)
+    for a, b in zip(record(noisy), record(dataclasses.replace(noisy, batch=3)), strict=True):
+        assert_same(a, b)
+
+
+def test_collections_of_other_seeds_share_no_start():
+    first, second = record(), record(dataclasses.replace(CONFIG, seed=1))
+    starts = np.stack([e.observation["proprio"][0] for e in (*first, *second)])
+    assert len(np.unique(starts, axis=0)) == 12
+    assert second[0].metadata.seed == 1_000_000
+
+
+def test_noise_is_executed_and_the_clean_action_recorded():
+    episode = record(dataclasses.replace(CONFIG, execution_noise=0.1))[0]
+    moved = np.diff(episode.observation["proprio"], axis=0)
+    wanted = np.asarray([world().expert(o) for o in episode.observation["privileged"]])
+    np.testing.assert_allclose(episode.action, wanted, atol=1e-6)
+    error = moved - episode.action[:-1, :2]
+    # Standard deviation 0.1 of the range 0.4, less what is clipped at +-0.2.
+    assert 0.005 < error.std() < 0.045
+
+
+def test_without_noise_the_recorded_action_is_executed():
+    episode = record()[0]
+    moved = np.diff(episode.observation["proprio"], axis=0)
+    np.testing.assert_allclose(moved, episode.action[:-1, :2], atol=1e-6)
+
+
+def test_gripper_gets_no_noise():
+    # Ranges: 0.4 m, 0.4 m, and the gripper's 1, which has no unit.
+    np.testing.assert_allclose(expert._noise_scale(world()), [0.4, 0.4, 0.0], atol=1e-6)
+
+
+def test_failures_are_kept_or_dropped_and_reported():
+    # 0.2 per step reaches at most 1.8 in 9 steps, so far goals fail.
+    short = {"length": 9, "reach": 1.4}
+    config = dataclasses.replace(CONFIG, max_attempts=40)
+    episodes = record(config, **short)
+    failures = [e for e in episodes if not e.metadata.success]
+    assert failures
+    assert all(len(e) == 9 for e in failures)
+    assert sum(e.metadata.success for e in episodes) == 6
+    assert episodes[-1].metadata.success
+    only = record(dataclasses.replace(config, keep_failures=False), **short)
+    assert [e.metadata.seed for e in only] == [
+        e.metadata.seed for e in episodes if e.metadata.success
+    ]
+
+
+def test_an_expert_that_fails_too_often_is_reported():
+    with pytest.raises(InputError, match="'point' succeeded in 0 of 24 attempts, 6 were wanted"):
+        record(expert_gain=0.0)
+
+
+def test_a_world_without_expert_or_limit_is_refused():
+    with pytest.raises(InputError, match="no time limit"):
+        list(expert.collect(PointEnv(), CONFIG))
+    env = PointEnv()
+    env.expert = None
+    with pytest.raises(InputError, match="no scripted expert"):
+        list(expert.collect(wrappers.EpisodeLimit(env, 5), CONFIG))
+
+
+def test_progress_counts_successes():
+    told = []
+    list(expert.collect(world(), CONFIG, lambda *counts: told.append(counts)))
+    assert told == [(4, 6), (6, 6)]
+
+
+def test_lift_demonstrations_hold_the_cube_and_see_it():
+    env = sim.make_world(sim.EnvConfig(image_size=16))
+    episodes = list(expert.collect(env, CollectConfig(n_episodes=4, batch=4)))
+    for episode in episodes:
+        assert episode.metadata.success
+        for spec in env.observation_specs:
+            spec.validate(episode.observation[spec.name])
+        facts = env.split_privileged(episode.observation["privileged"].T)
+        # The goal held for 5 steps at the first success, then 14 more were recorded.
+        assert facts["grasped"][0, -14:].all()
+        assert (facts["cube"][2, -14:] > 0.07).all()
+        images = episode.observation["image/wrist"]
+        assert len(images) == len(episode)
+        assert (images[0] != images[-1]).any()

@@ -1,0 +1,238 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy import sim
+from jaxpolicy.sim import render, wrappers
+from jaxpolicy.specs import InputError
+from tests.fake_env import PointEnv
+
+STILL = jnp.zeros(3)
+
+
+def run(env, key, actions):
+    """States after reset and after each action."""
+    states = [env.reset(key)]
+    for action in actions:
+        states.append(env.step(states[-1], action))
+    return states
+
+
+def test_limit_ends_the_episode_and_calls_it_truncation():
+    states = run(wrappers.EpisodeLimit(PointEnv(), 3), jax.random.key(0), [STILL] * 3)
+    assert [float(s.done) for s in states] == [0, 0, 0, 1]
+    assert [float(s.info["truncation"]) for s in states] == [0, 0, 0, 1]
+    assert [float(s.info["steps"]) for s in states] == [0, 1, 2, 3]
+
+
+class Ending(PointEnv):
+    """Ends by itself in every step."""
+
+    def step(self, state, action):
+        return super().step(state, action).replace(done=jnp.ones(()))
+
+
+def test_an_end_by_the_world_is_no_truncation():
+    states = run(wrappers.EpisodeLimit(Ending(), 1), jax.random.key(0), [STILL])
+    assert float(states[-1].done) == 1
+    assert float(states[-1].info["truncation"]) == 0
+
+
+def test_limit_must_be_positive():
+    with pytest.raises(InputError, match="episode_length must be at least 1, got 0"):
+        wrappers.EpisodeLimit(PointEnv(), 0)
+
+
+def test_time_limit_is_found_through_wrappers():
+    env = wrappers.FrameHistory(wrappers.EpisodeLimit(PointEnv(), 7), 2)
+    assert wrappers.episode_length(env) == 7
+    with pytest.raises(InputError, match="wrap it in wrappers.EpisodeLimit"):
+        wrappers.episode_length(PointEnv())
+
+
+def test_auto_reset_starts_anew_from_another_start():
+    env = wrappers.AutoReset(wrappers.EpisodeLimit(PointEnv(), 2))
+    states = run(env, jax.random.key(0), [STILL] * 4)
+    assert [float(s.done) for s in states] == [0, 0, 1, 0, 1]
+    assert [float(s.info["steps"]) for s in states] == [0, 1, 0, 1, 0]
+    assert float(states[2].info["truncation"]) == 1
+    starts = [states[i].obs["proprio"] for i in (0, 2, 4)]
+    assert (starts[0] == states[1].obs["proprio"]).all()
+    assert not (starts[0] == starts[1]).any()
+    assert not (starts[1] == starts[2]).any()
+
+
+def test_auto_reset_keeps_the_reward_of_the_ended_episode():
+    limited = wrappers.EpisodeLimit(PointEnv(), 1)
+    ended = run(wrappers.AutoReset(limited), jax.random.key(0), [STILL])[-1]
+    key = jax.random.split(jax.random.key(0))[0]
+    plain = run(limited, key, [STILL])[-1]
+    assert float(ended.reward) == float(plain.reward)
+
+
+def test_auto_reset_runs_in_scan_under_vmap():
+    env = wrappers.Vmap(wrappers.AutoReset(wrappers.EpisodeLimit(PointEnv(), 3)))
+    state = env.reset(jax.random.split(jax.random.key(0), 4))
+    actions = jnp.zeros((7, 4, 3))
+
+    def step(state, action):
+        state = env.step(state, action)
+        return state, state.done
+
+    done = jax.jit(functools.partial(jax.lax.scan, step))(state, actions)[1]
+    expected = np.asarray([0, 0, 1, 0, 0, 1, 0])
+    assert (np.asarray(done) == expected[:, None]).all()
+
+
+def test_history_repeats_the_first_observation_then_shifts():
+    env = wrappers.FrameHistory(PointEnv(), 3)
+    move = jnp.asarray([0.1, 0.0, 1.0])
+    states = run(env, jax.random.key(1), [move] * 3)
+    x = np.stack([s.obs["proprio"][:, 0] for s in states])
+    # Steps of 0.1 from x0, the window at time t holds t-2, t-1, t, none before 0.
+    offsets = [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
+    np.testing.assert_allclose(x, x[0, 0] + 0.1 * np.asarray(offsets), atol=1e-6)
+    assert states[-1].obs["image/top"].shape == (3, 16, 16, 3)
+
+
+def test_history_changes_the_specs():
+    env = wrappers.FrameHistory(PointEnv(), 3)
+    state = env.reset(jax.random.key(0))
+    for spec in env.observation_specs:
+        spec.validate(state.obs[spec.name])
+        assert spec.shape[0] == 3
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return sim.make("lift")
+
+
+def test_pixels_adds_images_that_fit_their_specs(bare):
+    env = wrappers.Pixels(bare, ("wrist", "front"), 16)
+    names = [s.name for s in env.observation_specs]
+    assert names == sorted(names) == ["image/front", "image/wrist", "privileged", "proprio"]
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    found = {k: (v.shape, v.dtype.name) for k, v in state.obs.items()}
+    assert found == {s.name: (s.shape, s.dtype) for s in env.observation_specs}
+
+
+def test_pixels_draws_the_state_after_each_step(bare):
+    env = wrappers.Pixels(bare, ("wrist",), 16)
+    state = jax.jit(bare.reset)(jax.random.key(0))
+    after = jax.jit(env.step)(state, jnp.asarray([0.03, 0.0, -0.03, 0.0, 1.0]))
+    poses = bare.physics.kinematics(after.pipeline_state)
+    index = bare.scene.model.camera("wrist").id
+    expected = render.render(
+        render.RenderScene.from_model(bare.scene.model),
+        poses.geom_xpos,
+        poses.geom_xmat,
+        poses.cam_xpos[index],
+        poses.cam_xmat[index],
+        float(bare.scene.model.cam_fovy[index]),
+        16,
+        16,
+        options=render.RenderOptions(shadows=False),
+    ).rgb
+    found = np.asarray(after.obs["image/wrist"])
+    assert found.std() > 10
+    assert (found != np.asarray(expected)).mean() < 0.01
+
+
+def number(state):
+    """A picture of one pixel that shows a number."""
+    return {"image/number": jnp.full((1, 1, 3), state["a"] + state["b"], jnp.uint8)}
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 9])
+def test_chunks_keep_the_order_and_drop_their_padding(size):
+    # Chunks of at most 4: 5 states make two of 3, 9 make three of 3.
+    draw = jax.vmap(wrappers._chunked(number, 4), in_axes=({"a": 0, "b": None},))
+    found = draw({"a": jnp.arange(size), "b": jnp.asarray(10)})["image/number"]
+    assert found.shape == (size, 1, 1, 3)
+    assert list(found[:, 0, 0, 0]) == [10 + i for i in range(size)]
+
+
+def test_draw_all_pads_the_last_batch(monkeypatch):
+    sizes = []
+
+    def draw(pixels, states):
+        sizes.append(len(states["a"]))
+        return jax.vmap(number)(states)
+
+    monkeypatch.setattr(wrappers, "draw", draw)
+    states = {"a": np.arange(7), "b": np.zeros(7, int)}
+    found = wrappers.draw_all(None, states, 3)["image/number"]
+    assert list(found[:, 0, 0, 0]) == list(range(7))
+    assert sizes == [3, 3, 3]
+
+
+def test_pixels_names_a_missing_camera(bare):
+    with pytest.raises(InputError, match="no camera 'top'; it has: .*wrist"):
+        wrappers.Pixels(bare, ("top",))
+    with pytest.raises(InputError, match="at least one camera"):
+        wrappers.Pixels(bare, ())
+
+
+def test_without_pixels_takes_only_the_cameras_out():
+    env = sim.make_world(sim.EnvConfig(image_size=16, episode_length=9))
+    plain, pixels = wrappers.without_pixels(env)
+    assert isinstance(pixels, wrappers.Pixels)
+    assert wrappers.episode_length(plain) == 9
+    assert [s.name for s in plain.observation_specs] == ["privileged", "proprio"]
+    assert "image/wrist" in [s.name for s in env.observation_specs]
+    assert wrappers.without_pixels(PointEnv())[1] is None
+    # Compiled programs belong to an environment: the same one must come back.
+    assert wrappers.without_pixels(env)[0] is plain
+
+
+# Compiling is what takes time here, so the compiler may do less of it.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "size"), [("reacher", "generalized", 11), ("pusher", "spring", 23)]
+)
+@pytest.mark.filterwarnings("ignore:Brax System, piplines and environments:UserWarning")
+def test_brax_environments_run_through_the_same_wrappers(name, backend, size):
+    world = wrappers.from_brax(name, backend)
+    assert world.action_spec.kind == "unknown"
+    assert world.control_hz == pytest.approx(1 / float(world.unwrapped.dt))
+    env = wrappers.Vmap(wrappers.FrameHistory(wrappers.EpisodeLimit(world, 2), 2))
+    reset = jax.jit(env.reset, compiler_options=QUICKLY)
+    step = jax.jit(env.step, compiler_options=QUICKLY)
+    state = reset(jax.random.split(jax.random.key(0), 2))
+    for _ in range(2):
+        state = step(state, jnp.ones((2, world.action_spec.size)))
+    assert state.obs["proprio"].shape == (2, 2, size)
+    assert state.obs["proprio"].dtype == jnp.float32
+    assert np.isfinite(state.obs["proprio"]).all()
+    assert (state.done == 1).all()
+
+
+@pytest.mark.filterwarnings("ignore:Brax System, piplines and environments:UserWarning")
+def test_unknown_brax_environment_is_named():
+    with pytest.raises(InputError, match="no environment 'reacher2'"):
+        wrappers.from_brax("reacher2")
+
+
+def test_from_brax_takes_an_environment():
+    class Flat(PointEnv):
+        dt = 0.1
+        observation_size = 2
+
+        def reset(self, rng):
+            state = super().reset(rng)
+            return state.replace(obs=state.obs["proprio"])
+
+        def step(self, state, action):
+            state = super().step(state, action)
+            return state.replace(obs=state.obs["proprio"])
+
+    env = wrappers.from_brax(Flat())
+    state = run(env, jax.random.key(0), [STILL])[-1]
+    assert (env.task, env.control_hz) == ("flat", pytest.approx(10.0))
+    env.observation_specs[0].validate(state.obs["proprio"])
