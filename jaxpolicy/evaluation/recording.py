@@ -6,6 +6,7 @@ are the first camera's that the world observes.
 """
 
 import dataclasses
+import functools
 import os
 import subprocess
 from collections.abc import Sequence
@@ -88,11 +89,15 @@ class Watcher:
 
 def _view_camera(env: Env, config: EvaluationConfig) -> wrappers.Pixels | None:
     """The camera that episodes are shown from, None where there is no scene."""
-    plain, pixels = wrappers.without_pixels(env)
-    if config.n_recorded == 0 or (pixels is None and not hasattr(env, "scene")):
+    if config.n_recorded == 0 or not hasattr(env, "scene"):
         return None
-    name = config.view_camera or env.scene.cameras[0]
-    return wrappers.Pixels(plain, (name,), config.view_size, shadows=True)
+    return _camera(env, config.view_camera or env.scene.cameras[0], config.view_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _camera(env: Env, name: str, size: int) -> wrappers.Pixels:
+    """The same object for the same view, so that it is compiled once."""
+    return wrappers.Pixels(wrappers.without_pixels(env)[0], (name,), size, shadows=True)
 
 
 def contact_sheet(recordings: Sequence[Recording], columns: int = 8) -> Image.Image:
