@@ -167,8 +167,9 @@ def _n_bytes(n: int, array: Mapping[str, Any]) -> int:
 def _open(path: pathlib.Path) -> Cache:
     meta = json.loads((path / _META).read_text())
     lengths = np.array(meta["lengths"], np.int64)
+    n = int(lengths.sum())
     arrays = {
-        key: np.memmap(path / _file(key), a["dtype"], "r", shape=(lengths.sum(), *a["shape"]))
+        key: np.memmap(path / _file(key), np.dtype(a["dtype"]), mode="r", shape=(n, *a["shape"]))
         for key, a in meta["arrays"].items()
     }
     return Cache(arrays, np.cumsum(lengths) - lengths, lengths, str(path))
