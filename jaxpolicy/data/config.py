@@ -19,8 +19,6 @@ class DataConfig:
       cameras: names of the cameras the policy sees; empty: all of the dataset.
       proprio: whether the policy sees `proprio`, where the dataset has it.
       language: whether the policy sees `language`, where the dataset has it.
-      image_size: side in pixels that images are resized to inside jit; 0 keeps the
-        size on disk. The dataset and its cache always hold the size on disk.
       previous_action: whether the policy also sees the action before each step. It helps
         where motion is smooth and history short, and it can teach a policy to copy itself
         instead of looking, so test in closed loop where that is possible.
@@ -45,7 +43,6 @@ class DataConfig:
     proprio: bool = True
     language: bool = True
     previous_action: bool = False
-    image_size: int = 0
     split: tuple[float, float, float] = (0.70, 0.15, 0.15)
     drop_failed: bool = True
     drop_duplicates: bool = True
@@ -67,8 +64,8 @@ class DataConfig:
             raise InputError(
                 f"data.split must be three shares that sum to 1, train above 0, got {self.split}"
             )
-        if min(self.image_size, self.cache_budget_mb, self.control_hz) < 0:
-            raise InputError("data.image_size, cache_budget_mb and control_hz must not be negative")
+        if min(self.cache_budget_mb, self.control_hz) < 0:
+            raise InputError("data.cache_budget_mb and control_hz must not be negative")
         if not self.action_keys:
             raise InputError("data.action_keys must name at least one step feature")
 

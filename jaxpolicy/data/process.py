@@ -286,7 +286,7 @@ def _rows(source: EpisodeSource, train: Sequence[int], with_proprio: bool) -> It
 def _hash(fingerprint: str, config: DataConfig) -> str:
     """Of everything that changes the files; how data is loaded does not."""
     facts = dataclasses.asdict(config)
-    for key in ("loader", "cache_budget_mb", "image_size", "format"):
+    for key in ("loader", "cache_budget_mb", "format"):
         del facts[key]
     return hashlib.sha256(f"1 {fingerprint} {json.dumps(facts)}".encode()).hexdigest()
 

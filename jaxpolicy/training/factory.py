@@ -117,12 +117,9 @@ def make_algorithm(
     if config.algorithm not in ALGORITHMS:
         known = ", ".join(sorted(ALGORITHMS))
         raise InputError(f"algorithm must be one of {known}, got '{config.algorithm}'")
-    network = config.network
-    if config.data.image_size and not network.image_size:
-        network = dataclasses.replace(network, image_size=config.data.image_size)
     optimizer = make_optimizer(config.optimizer, steps or config.loop.steps)
     settings = getattr(config, config.algorithm)
-    return ALGORITHMS[config.algorithm](policy_spec, network, settings, optimizer, norm)
+    return ALGORITHMS[config.algorithm](policy_spec, config.network, settings, optimizer, norm)
 
 
 def example_batch(policy_spec: PolicySpec, batch_size: int = 1) -> Batch:

@@ -23,7 +23,7 @@ def test_round_trip():
         ({"split": (0.5, 0.3, 0.3)}, "data.split must be three shares that sum to 1"),
         ({"split": (0.0, 0.5, 0.5)}, "data.split must be three shares"),
         ({"split": (1.2, -0.1, -0.1)}, "data.split must be three shares"),
-        ({"image_size": -1}, "must not be negative"),
+        ({"cache_budget_mb": -1}, "must not be negative"),
         ({"action_keys": ()}, "data.action_keys must name"),
     ],
 )

@@ -88,14 +88,6 @@ def test_every_algorithm_has_its_settings():
     assert set(factory.ALGORITHMS) <= fields
 
 
-def test_image_size_of_the_data_reaches_the_network():
-    config = fixtures.change(fixtures.config(), "data", image_size=16)
-    spec = factory.make_policy_spec(config, fixtures.spec(images=True))
-    norm = factory.blank_norm(spec)
-    algorithm = factory.make_algorithm(config, spec, norm)
-    assert algorithm.act.args[0].image_size == 16
-
-
 def test_load_policy_gives_what_was_trained(tmp_path):
     config = fixtures.config()
     result = fixtures.train(config, tmp_path)
