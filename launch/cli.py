@@ -6,6 +6,7 @@ Exit codes: 0 done and gate passed; 1 bad input (one line on stderr); 2 usage;
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,9 @@ def _read(holder: flags.FlagHolder) -> Any:
 
 def run(main: Callable[[], int]) -> None:
     """Parses flags, calls `main` and exits with the code it returns."""
+    for name in ("config", "workdir"):
+        # Makes --help of the launcher show what is defined here.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
 
 
@@ -80,7 +84,8 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         # Checkpointing reports every move at INFO; --verbosity=0 shows it.
         logging.set_verbosity(logging.WARNING)
-    enable_compilation_cache(_cache_directory())
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        enable_compilation_cache(_cache_directory())
     try:
         code = main()
     except InputError as e:
@@ -97,9 +102,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
     except AttributeError as e:
-        _stop(BAD_INPUT, _unknown_key(str(e).strip("'\""), argv))
+        # The message begins with the quoted key, however many times it is quoted.
+        words = re.findall(r"\w+", str(e))
+        _stop(BAD_INPUT, _unknown_key(words[0], argv) if words else repr(e))
     except flags.IllegalFlagValueError as e:
-        _stop(BAD_INPUT if "--config." in str(e) else USAGE, str(e))
+        # A configuration that raises comes with its traceback; the last line says why.
+        reason = str(e).strip().splitlines()[-1].partition("InputError: ")[2]
+        _stop(BAD_INPUT if "--config" in str(e) else USAGE, reason or str(e))
     except flags.Error as e:
         _stop(USAGE, f"{e}; --help lists the flags")
     except InputError as e:

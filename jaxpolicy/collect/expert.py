@@ -21,7 +21,38 @@ from jaxpolicy.sim import streams, wrappers
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 
-__all__ = ["Trace", "collect", "dataset_spec", "expert_rollout"]
+__all__ = ["Disturbance", "Limits", "Trace", "disturb", "collect", "dataset_spec", "expert_rollout"]
+
+
+BUMP_STEPS = 4
+
+
+class Disturbance(NamedTuple):
+    """What is done to the expert's actions before they are executed.
+
+    The expert answers from wherever that leads, so demonstrations show how to recover.
+
+    Attributes:
+      noise: standard deviation of Gaussian noise, as a share of each element's range.
+      bump_probability: chance per step that a bump begins: for BUMP_STEPS steps one random
+        action is executed in place of the expert's.
+    """
+
+    noise: float | jax.Array = 0.0
+    bump_probability: float | jax.Array = 0.0
+
+
+class Limits(NamedTuple):
+    """What the robot accepts, each [A].
+
+    Attributes:
+      low, high: lowest and highest action.
+      moving: False for elements without a unit (the gripper), which are not disturbed.
+    """
+
+    low: Any
+    high: Any
+    moving: Any
 
 
 class Trace(NamedTuple):
@@ -50,37 +81,36 @@ def dataset_spec(env: Env) -> DatasetSpec:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def expert_rollout(
-    env: Env, record_states: bool, noise: float | jax.Array, length: int, keys: jax.Array
+    env: Env, record_states: bool, disturbance: Disturbance, length: int, keys: jax.Array
 ) -> Trace:
     """Drives E worlds with the expert, in one compiled scan.
 
     Args:
       env: a world without cameras (`wrappers.without_pixels`).
       record_states: whether Trace.states is wanted.
-      noise: standard deviation of the executed action, as a share of its range.
+      disturbance: of the executed action.
       length: T.
       keys: [E].
     """
     split = jax.vmap(jax.random.split)(keys)
     state = jax.vmap(env.reset)(split[:, 0])
-    step = functools.partial(_expert_step, env, record_states, noise, split[:, 1])
+    step = functools.partial(_expert_step, env, record_states, disturbance, split[:, 1])
     return jax.lax.scan(step, state, jnp.arange(length))[1]
 
 
 def _expert_step(
     env: Env,
     record_states: bool,
-    noise: float | jax.Array,
+    disturbance: Disturbance,
     noise_keys: jax.Array,
     state: State,
     t: jax.Array,
 ) -> tuple[State, Trace]:
-    low, high = _bounds(env)
+    limits = _limits(env)
     wanted = jax.vmap(env.expert)(state.obs["privileged"])
-    wanted = jnp.clip(wanted.astype(jnp.float32), low, high)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(noise_keys, t)
-    sample = jax.vmap(functools.partial(jax.random.normal, shape=low.shape))(keys)
-    executed = jnp.clip(wanted + noise * _noise_scale(env) * sample, low, high)
+    wanted = jnp.clip(wanted.astype(jnp.float32), limits.low, limits.high)
+    disturbed = jax.vmap(functools.partial(disturb, disturbance), in_axes=(0, None, 0, None))
+    executed = disturbed(noise_keys, t, wanted, limits)
     after = jax.vmap(env.step)(state, executed)
     truncation = after.info.get("truncation", jnp.zeros_like(after.done))
     states = state.pipeline_state if record_states else None
@@ -88,16 +118,47 @@ def _expert_step(
     return after, Trace(state.obs, wanted, *outcome, states)
 
 
-def _bounds(env: Env) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action, float32 [A]."""
+def disturb(
+    disturbance: Disturbance, key: jax.Array, t: jax.Array, action: jax.Array, limits: Limits
+) -> jax.Array:
+    """What is executed at step `t` of an episode instead of `action`.
+
+    Args:
+      disturbance: see Disturbance.
+      key: of the episode.
+      t: step, int [].
+      action: what the expert wants, [A].
+      limits: see Limits.
+
+    Returns:
+      [A], within the limits.
+    """
+    key_noise, key_bump = jax.random.split(key)
+    sample = jax.random.normal(jax.random.fold_in(key_noise, t), action.shape)
+    noisy = action + disturbance.noise * (limits.high - limits.low) * sample
+    begun, pushes = jax.vmap(functools.partial(_bump, disturbance, key_bump, limits))(
+        t - jnp.arange(BUMP_STEPS)
+    )
+    # The latest bump counts: argmax finds the first that has begun, going back in time.
+    executed = jnp.where(begun.any(), pushes[jnp.argmax(begun)], noisy)
+    executed = jnp.where(limits.moving, executed, action)
+    return jnp.clip(executed, limits.low, limits.high)
+
+
+def _bump(
+    disturbance: Disturbance, key: jax.Array, limits: Limits, t: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Whether a bump begins at step `t`, and its action [A]."""
+    key_begin, key_push = jax.random.split(jax.random.fold_in(key, t))
+    begins = jax.random.uniform(key_begin) < disturbance.bump_probability
+    share = jax.random.uniform(key_push, limits.low.shape)
+    return begins & (t >= 0), limits.low + share * (limits.high - limits.low)
+
+
+def _limits(env: Env) -> Limits:
     spec = env.action_spec
-    return np.asarray(spec.minimum, np.float32), np.asarray(spec.maximum, np.float32)
-
-
-def _noise_scale(env: Env) -> np.ndarray:
-    """Range of each action element, 0 for those without a unit, float32 [A]."""
-    low, high = _bounds(env)
-    return (high - low) * np.asarray([u != "1" for u in env.action_spec.units], np.float32)
+    low, high = np.asarray(spec.minimum, np.float32), np.asarray(spec.maximum, np.float32)
+    return Limits(low, high, np.asarray([u != "1" for u in spec.units]))
 
 
 def collect(
@@ -125,9 +186,8 @@ def collect(
     _check(env)
     plain, pixels = wrappers.without_pixels(env)
     length = wrappers.episode_length(env)
-    run = functools.partial(
-        expert_rollout, plain, pixels is not None, config.execution_noise, length
-    )
+    disturbance = Disturbance(config.execution_noise, config.bump_probability)
+    run = functools.partial(expert_rollout, plain, pixels is not None, disturbance, length)
     succeeded = 0
     batch = min(config.batch, config.n_episodes)
     for first in range(0, config.attempts, batch):

@@ -18,6 +18,9 @@ __all__ = ["lift", "reach"]
 HOVER = 0.08  # height above the object while aligning, m
 ALIGNED = 0.012  # horizontal distance at which descending is safe, m
 ALIGNED_YAW = 0.12  # rad
+# Turning begins within this horizontal distance, so that demonstrations show the object
+# at every angle from just above it. A policy that never saw that descends onto corners.
+TURN_FROM, TURN_FULLY = 0.06, 0.02  # m
 GAIN = 0.6  # share of an error corrected per step; the arm lags about one step behind
 AT_OBJECT = 0.01  # distance at which to close, m
 HELD_WIDTH = 0.05  # an opening below this around the object means closing has begun, m
@@ -30,7 +33,7 @@ def reach(facts: Mapping[str, jax.Array], limits: control.Limits) -> jax.Array:
 
 
 def lift(facts: Mapping[str, jax.Array], limits: control.Limits) -> jax.Array:
-    """Align above the cube, descend, close, lift, hold; see `Lift.privileged_layout`."""
+    """Go above the cube, turn, descend, close, lift, hold; see `Lift.privileged_layout`."""
     to_cube, width = facts["to_cube"], facts["width"][0]
     turn = jnp.arctan2(*facts["cube_yaw"]) / 4.0
     distance = jnp.linalg.norm(to_cube[:2])
@@ -42,9 +45,10 @@ def lift(facts: Mapping[str, jax.Array], limits: control.Limits) -> jax.Array:
     down = jnp.where(aligned, to_cube[2], to_cube[2] + HOVER)
     vertical = jnp.where(held, facts["to_goal"][0], jnp.where(close, 0.0, down))
     sideways = jnp.where(held | close, 0.0, to_cube[:2])
-    turn = jnp.where(held | close, 0.0, turn)
+    near = jnp.clip((TURN_FROM - distance) / (TURN_FROM - TURN_FULLY), 0.0, 1.0)
     gripper = jnp.where(held | close, 0.0, 1.0)
-    return _action(jnp.append(sideways, vertical), turn, gripper, limits)
+    action = _action(jnp.append(sideways, vertical), turn, gripper, limits)
+    return action.at[3].multiply(jnp.where(held | close, 0.0, near))
 
 
 def _action(

@@ -51,8 +51,8 @@ _WORLD = """
 <geom name="ground" class="ground" type="plane" size="1 1 0.1" rgba="0 0 0 0" group="3"/>
 <camera name="front" pos="1.05 0 0.5" xyaxes="0 1 0 -0.44 0 0.55" fovy="42"/>
 """
-# Ahead of the fingers, tilted back towards their tips by 21 degrees.
-_WRIST = '<camera name="wrist" pos="0.075 0 0.025" xyaxes="0 1 0 0.934 0 0.358" fovy="75"/>'
+# Ahead of the fingers, tilted back by 25 degrees: their tips are at the lower edge.
+_WRIST = '<camera name="wrist" pos="0.08 0 0.02" xyaxes="0 1 0 0.9063 0 0.4226" fovy="58"/>'
 
 
 @dataclasses.dataclass(frozen=True)

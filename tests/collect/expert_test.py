@@ -1,6 +1,8 @@
 import dataclasses
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -104,9 +106,36 @@ def test_without_noise_the_recorded_action_is_executed():
     np.testing.assert_allclose(moved, episode.action[:-1, :2], atol=1e-6)
 
 
-def test_gripper_gets_no_noise():
-    # Ranges: 0.4 m, 0.4 m, and the gripper's 1, which has no unit.
-    np.testing.assert_allclose(expert._noise_scale(world()), [0.4, 0.4, 0.0], atol=1e-6)
+def disturbed(noise, bumps, steps=400):
+    """400 steps of one episode whose expert wants (0.05, -0.05, gripper 1)."""
+    limits = expert._limits(world())
+    disturbance = expert.Disturbance(noise, bumps)
+    wanted = jnp.array([0.05, -0.05, 1.0])
+    run = jax.vmap(expert.disturb, in_axes=(None, None, 0, None, None))
+    return np.asarray(run(disturbance, jax.random.key(0), jnp.arange(steps), wanted, limits))
+
+
+def test_gripper_is_not_disturbed():
+    executed = disturbed(noise=0.2, bumps=0.5)
+    np.testing.assert_array_equal(executed[:, 2], 1.0)
+    assert executed[:, :2].std() > 0.05
+
+
+def test_bumps_hold_one_action_for_four_steps_and_then_the_expert_returns():
+    executed = disturbed(noise=0.0, bumps=0.05)[:, 0]
+    bumped = np.abs(executed - 0.05) > 1e-6
+    # A step is free of bumps if none of four begins: 0.95 ** 4 = 0.81, so 0.19 are bumped.
+    assert 0.1 < bumped.mean() < 0.3
+    changes = np.flatnonzero(np.diff(executed)) + 1
+    runs = [len(r) for r in np.split(executed, changes) if abs(r[0] - 0.05) > 1e-6]
+    # A bump that begins within another cuts it short.
+    assert max(runs) == 4
+    assert np.median(runs) == 4
+    assert np.abs(executed).max() <= 0.2 + 1e-6
+
+
+def test_disturbances_of_a_step_do_not_depend_on_how_many_follow():
+    np.testing.assert_array_equal(disturbed(0.1, 0.1, 50), disturbed(0.1, 0.1, 400)[:50])
 
 
 def test_failures_are_kept_or_dropped_and_reported():

@@ -22,10 +22,19 @@ def _lift_facts(**changes):
 
 def test_lift_aligns_before_it_descends():
     # 0.6 * (0.1, 0, -0.03 + 0.08) = (0.06, 0, 0.03), scaled so that the longest is 0.025:
-    # (0.025, 0, 0.0125). Yaw: sin and cos of 4 * 0.1, so 0.6 * 0.1 = 0.06.
+    # (0.025, 0, 0.0125). Too far away to turn.
     yaw = [np.sin(0.4), np.cos(0.4)]
     action = experts.lift(_lift_facts(to_cube=[0.1, 0.0, -0.03], cube_yaw=yaw), LIMITS)
-    np.testing.assert_allclose(action, [0.025, 0.0, 0.0125, 0.06, 1.0], atol=1e-6)
+    np.testing.assert_allclose(action, [0.025, 0.0, 0.0125, 0.0, 1.0], atol=1e-6)
+
+
+def test_lift_turns_when_it_is_near():
+    # Yaw: sin and cos of 4 * 0.1, so 0.6 * 0.1 = 0.06 straight above the cube, and half of
+    # it 4 cm away, in the middle between 2 cm (all of it) and 6 cm (nothing).
+    yaw = [np.sin(0.4), np.cos(0.4)]
+    for x, turn in ((0.0, 0.06), (0.04, 0.03)):
+        action = experts.lift(_lift_facts(to_cube=[x, 0.0, -0.08], cube_yaw=yaw), LIMITS)
+        np.testing.assert_allclose(action[3], turn, atol=1e-6)
 
 
 def test_lift_descends_when_aligned():
