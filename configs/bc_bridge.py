@@ -12,8 +12,8 @@ VARIANTS  :debug      a few steps
                       epochs, validation every epoch, patience 10
 
 Up to four cameras of 64 x 64; those an episode lacks are masked. Proprioception is the
-end-effector pose (x, y, z in m, roll, pitch, yaw in rad, gripper); two steps of it carry
-the current motion. Actions are pose changes per step plus the gripper (1 open, 0 closed).
+end-effector pose (x, y, z in m, roll, pitch, yaw in rad, gripper). The arm moves smoothly at
+5 Hz, so the previous action is an input and the network predicts the change from it. Actions are pose changes per step plus the gripper (1 open, 0 closed).
 """
 
 from dataclasses import replace
@@ -30,15 +30,16 @@ from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 FULL = ExperimentConfig(
     name="bc_bridge",
     data=DataConfig(
+        previous_action=True,
         action_kind="cartesian_delta",
         action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
         action_units=("m", "m", "m", "rad", "rad", "rad", "1"),
         control_hz=5.0,
     ),
     network=NetworkConfig(backbone="patch_cnn", size="tiny", share_cameras=True, dropout=0.3),
-    bc=BCConfig(l2=1e-5, action_norm="mean_std"),
+    bc=BCConfig(l2=1e-5, action_norm="mean_std", loss="l1", residual=True),
     optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=50, weight_decay=1e-2),
-    loop=LoopConfig(steps=600, batch_size=64, steps_per_dispatch=25, eval_every=50, patience=5),
+    loop=LoopConfig(steps=200, batch_size=32, steps_per_dispatch=10, eval_every=10, patience=6),
     n_obs_steps=2,
     horizon=4,
     n_action_steps=2,
@@ -49,7 +50,7 @@ DEBUG = replace(FULL, loop=LoopConfig(steps=10, batch_size=8, steps_per_dispatch
 REFERENCE = replace(
     FULL,
     network=NetworkConfig(backbone="patch_cnn", size="small", image_size=224, share_cameras=True),
-    bc=BCConfig(l2=1e-4, shift=8, action_norm="mean_std"),
+    bc=BCConfig(l2=1e-4, shift=8, action_norm="mean_std", residual=True),
     optimizer=OptimizerConfig(name="adam", learning_rate=1e-3, warmup_steps=0, weight_decay=0.0),
     loop=LoopConfig(epochs=50, batch_size=32, eval_every=0, patience=10),
 )

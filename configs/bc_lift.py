@@ -27,11 +27,11 @@ from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 FULL = ExperimentConfig(
     name="bc_lift",
     env=EnvConfig(name="lift", cameras=("front", "wrist"), image_size=64),
-    collect=CollectConfig(n_episodes=200),
+    collect=CollectConfig(n_episodes=300, execution_noise=0.1, bump_probability=0.03),
     network=NetworkConfig(backbone="patch_cnn", size="tiny"),
     bc=BCConfig(l2=1e-6),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
-    loop=LoopConfig(steps=3000, batch_size=64, eval_every=250, patience=6),
+    loop=LoopConfig(steps=3000, batch_size=64, eval_every=500),
     horizon=4,
     n_action_steps=1,
 )
@@ -47,7 +47,7 @@ DEBUG = replace(
 
 REFERENCE = replace(
     FULL,
-    collect=CollectConfig(n_episodes=500),
+    collect=CollectConfig(n_episodes=500, execution_noise=0.1, bump_probability=0.03),
     network=NetworkConfig(backbone="patch_cnn", size="small", image_size=224),
     bc=BCConfig(l2=1e-4, shift=8),
     optimizer=OptimizerConfig(name="adam", learning_rate=1e-3, warmup_steps=0, weight_decay=0.0),
