@@ -13,7 +13,8 @@ VARIANTS  :debug      a few steps
 
 Up to four cameras of 64 x 64; those an episode lacks are masked. Proprioception is the
 end-effector pose (x, y, z in m, roll, pitch, yaw in rad, gripper). The arm moves smoothly at
-5 Hz, so the previous action is an input and the network predicts the change from it. Actions are pose changes per step plus the gripper (1 open, 0 closed).
+5 Hz, so the previous action is an input and the network predicts the change from it. Actions
+are pose changes per step plus the gripper (1 open, 0 closed).
 """
 
 from dataclasses import replace
