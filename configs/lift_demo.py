@@ -26,11 +26,11 @@ from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 FULL = ExperimentConfig(
     name="lift_demo",
     env=EnvConfig(name="lift", cameras=("wrist",), image_size=64),
-    collect=CollectConfig(n_episodes=300, execution_noise=0.1, bump_probability=0.03),
+    collect=CollectConfig(n_episodes=600, execution_noise=0.1, bump_probability=0.03),
     network=NetworkConfig(backbone="patch_cnn", size="tiny"),
     bc=BCConfig(l2=0.0, shift=0),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
-    loop=LoopConfig(steps=3000, batch_size=64, eval_every=500),
+    loop=LoopConfig(steps=4500, batch_size=64, eval_every=500),
     evaluation=EvaluationConfig(n_episodes=200),
     min_success=0.97,
 )
