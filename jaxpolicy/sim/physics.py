@@ -122,13 +122,16 @@ class MujocoPhysics(Physics):
         n = workers or len(os.sched_getaffinity(0))
         self._pool = rollout.Rollout(nthread=n if n > 1 else 0)
         self._data = [mujoco.MjData(model) for _ in range(n)]
+        moved = mujoco.mjtState.mjSTATE_MOCAP_POS if model.nmocap else 0
+        self._control_spec = int(mujoco.mjtState.mjSTATE_CTRL | moved)
         self._lock = threading.Lock()
         weakref.finalize(self, self._pool.close)
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """See Physics; one host call for the whole batch under `vmap`."""
         model = self.model
-        packed = jnp.concatenate([state.qpos, state.qvel, state.warmstart, ctrl])
+        controls = jnp.concatenate([ctrl, state.mocap_pos.reshape(-1)])
+        packed = jnp.concatenate([state.qpos, state.qvel, state.warmstart, controls])
         size = model.nq + 2 * model.nv + model.nsensordata
         result = jax.ShapeDtypeStruct((size,), jnp.float32)
         out = jax.pure_callback(self._advance, result, packed, vmap_method="broadcast_all")
@@ -137,7 +140,10 @@ class MujocoPhysics(Physics):
         return state.replace(qpos=qpos, qvel=qvel, warmstart=warmstart, sensors=sensors)
 
     def _advance(self, packed: Any) -> np.ndarray:
-        """Host side of `step`: [..., nq + 2 nv + nu] -> [..., nq + 2 nv + nsensordata]."""
+        """Host side of `step`: [..., nq + 2 nv + nu + 3 nmocap] -> [..., nq + 2 nv + nsensordata].
+
+        Mocap positions are controls to the engine, so that mocap bodies can be hit.
+        """
         model, values = self.model, np.asarray(packed)
         flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
         ends = np.cumsum([model.nq, model.nv, model.nv])
@@ -158,7 +164,12 @@ class MujocoPhysics(Physics):
         controls = np.repeat(ctrl[:, None], self.substeps, axis=1)
         with self._lock:
             return self._pool.rollout(
-                self.model, self._data, start, controls, initial_warmstart=warmstart
+                self.model,
+                self._data,
+                start,
+                controls,
+                control_spec=self._control_spec,
+                initial_warmstart=warmstart,
             )
 
 
@@ -173,15 +184,20 @@ class MjxPhysics(Physics):
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """See Physics."""
-        changed = self._compiled(state.qpos, state.qvel, state.warmstart, ctrl)
+        changed = self._compiled(state.qpos, state.qvel, state.warmstart, state.mocap_pos, ctrl)
         return state.replace(**changed)
 
     def _advance(
-        self, qpos: jax.Array, qvel: jax.Array, warmstart: jax.Array, ctrl: jax.Array
+        self,
+        qpos: jax.Array,
+        qvel: jax.Array,
+        warmstart: jax.Array,
+        mocap_pos: jax.Array,
+        ctrl: jax.Array,
     ) -> dict[str, jax.Array]:
         """What a step changes in a PhysicsState; compiled once whatever else that carries."""
         data = mjx.make_data(self._model).replace(
-            qpos=qpos, qvel=qvel, ctrl=ctrl, qacc_warmstart=warmstart
+            qpos=qpos, qvel=qvel, ctrl=ctrl, qacc_warmstart=warmstart, mocap_pos=mocap_pos
         )
         with mjx_cpu_barriers():
             data = jax.lax.scan(self._substep, data, None, self.substeps)[0]

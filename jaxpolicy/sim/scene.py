@@ -27,8 +27,12 @@ _HEAD = """<mujoco model="jaxpolicy">
   <default class="ground"><geom contype="1" conaffinity="0" friction="1 0.005 0.0001"/></default>
   <default class="object"><geom contype="2" conaffinity="1" condim="3"
     friction="1 0.005 0.0001"/></default>
-  <default class="pad"><geom contype="0" conaffinity="3" condim="4" priority="1"
+  <default class="pad"><geom contype="0" conaffinity="11" condim="4" priority="1"
     friction="1.5 0.02 0.0001" solref="0.01 1"/></default>
+  <default class="hull"><geom contype="4" conaffinity="0" condim="3" group="3"
+    rgba="0 0 0 0" mass="0"/></default>
+  <default class="obstacle"><geom contype="8" conaffinity="6" condim="3"
+    friction="1 0.005 0.0001"/></default>
 </default>
 <asset>
   <material name="arm" rgba="0.92 0.92 0.92 1" specular="0.4" shininess="0.4"/>
