@@ -51,6 +51,7 @@ class PhysicsState(struct.PyTreeNode):
       warmstart: accelerations the solver starts from [nv].
       sensors: sensor readings of the last physics step [nsensordata].
       mocap_pos: positions of mocap bodies [nmocap, 3], m; never changed by a step.
+      variant: which of the models it is a state of, int32 [].
       memory: arrays an environment carries along (nominal targets, counters); never
         looked at here.
     """
@@ -60,6 +61,7 @@ class PhysicsState(struct.PyTreeNode):
     warmstart: jax.Array
     sensors: jax.Array
     mocap_pos: jax.Array
+    variant: jax.Array
     memory: Any = struct.field(default_factory=dict)
 
 
@@ -90,8 +92,9 @@ class Physics(abc.ABC):
         qpos: jax.typing.ArrayLike,
         qvel: jax.typing.ArrayLike | None = None,
         mocap_pos: jax.typing.ArrayLike | None = None,
+        variant: jax.typing.ArrayLike = 0,
     ) -> PhysicsState:
-        """A state at `qpos` [nq], `qvel` [nv] (default rest), without contact readings."""
+        """A state of model `variant` at `qpos` [nq], `qvel` [nv] (default rest), untouched."""
         model = self.model
         if mocap_pos is None:
             mocap_pos = model.body_pos[model.body_mocapid >= 0].astype(np.float32)
@@ -102,6 +105,7 @@ class Physics(abc.ABC):
             warmstart=rest,
             sensors=jnp.zeros(model.nsensordata, jnp.float32),
             mocap_pos=jnp.asarray(mocap_pos, jnp.float32).reshape(model.nmocap, 3),
+            variant=jnp.asarray(variant, jnp.int32),
         )
 
     @abc.abstractmethod
