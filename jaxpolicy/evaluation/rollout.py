@@ -1,17 +1,16 @@
 """Closed-loop episodes on held-out starts, many worlds at once.
 
-Physics and pictures of all worlds are two compiled functions; the controller is called
-from the host between steps, so that a JAX policy, an exported artefact and a scripted
-expert are driven by the same loop. Starts come from the EVALUATION stream
+Worlds are stepped and the controller is called from the host (sim/worlds.py), so that a
+JAX policy, an exported artefact and a scripted expert are driven by the same loop, in our
+worlds as in Gymnasium's. Starts come from the EVALUATION stream
 (sim/streams.py), which collection never uses.
 
 Axis letters: N episodes, E worlds at once, T steps, A action, O observation steps.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import mujoco
@@ -21,7 +20,8 @@ from brax.envs.base import Env, State
 from jaxpolicy import chunking
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.recording import Recording, Watcher
-from jaxpolicy.sim import streams, wrappers
+from jaxpolicy.sim import streams, worlds, wrappers
+from jaxpolicy.sim.worlds import Controller, World
 from jaxpolicy.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.types import Params, PolicySpec
 
@@ -30,19 +30,8 @@ __all__ = [
     "ExpertController",
     "PolicyController",
     "Rollouts",
-    "Worlds",
     "evaluate",
 ]
-
-
-class Controller(Protocol):
-    """What is evaluated. `confidence` may also be there: () -> [E] in [0, 1]."""
-
-    def reset(self, n: int) -> None:
-        """Starts `n` (E) episodes."""
-
-    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        """Observations of now, each [E, ...] -> actions [E, A] in physical units."""
 
 
 class PolicyController:
@@ -181,44 +170,6 @@ class Rollouts:
         return int(self.success.sum())
 
 
-class Worlds:
-    """E copies of a world, stepped from the host.
-
-    Physics is compiled once and so are the cameras, whatever is reset or stepped, for one
-    E; the compiled functions belong to the environment and are found again by later
-    instances.
-    """
-
-    def __init__(self, env: Env):
-        """`env`: one world, with or without `wrappers.Pixels`."""
-        self._plain, self._pixels = wrappers.without_pixels(env)
-
-    def reset(self, keys: jax.Array) -> State:
-        """Starts E worlds with keys [E]."""
-        return self._observe(_reset(self._plain, keys))
-
-    def step(self, state: State, action: np.ndarray) -> State:
-        """One control step with actions [E, A]."""
-        return self._observe(_step(self._plain, state, action))
-
-    def _observe(self, state: State) -> State:
-        if self._pixels is None:
-            return state
-        images = wrappers.draw(self._pixels, state.pipeline_state)
-        return state.replace(obs={**state.obs, **images})
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _reset(env: Env, keys: jax.Array) -> State:
-    return jax.vmap(env.reset)(keys)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _step(env: Env, state: State, action: jax.Array) -> State:
-    plain = {k: v for k, v in state.obs.items() if k in env.observation_size}
-    return jax.vmap(env.step)(state.replace(obs=plain), action)
-
-
 class _Log(NamedTuple):
     """E episodes as they ran, time first; only the first end[e] steps of each count."""
 
@@ -235,7 +186,7 @@ class _Log(NamedTuple):
 
 
 def evaluate(
-    env: Env,
+    env: Env | World,
     controller: Controller,
     config: EvaluationConfig,
     progress: Callable[[int, int, int], None] | None = None,
@@ -248,7 +199,8 @@ def evaluate(
     batch is padded with further starts, whose outcomes are dropped.
 
     Args:
-      env: one world (not vmapped) with a time limit.
+      env: one world (not vmapped) with a time limit, of any kind that `worlds.open_worlds`
+        drives.
       controller: what to evaluate.
       config: how many, from which seeds.
       progress: called with (episodes done, episodes wanted, successes) after each batch.
@@ -283,23 +235,24 @@ def _run(
     env: Env, controller: Controller, seeds: np.ndarray, length: int, watcher: Watcher
 ) -> _Log:
     """E episodes in step with each other, until the last one has ended."""
-    worlds = Worlds(env)
-    state = worlds.reset(streams.episode_keys(streams.EVALUATION, seeds))
-    start = _object_position(env, state)
-    controller.reset(len(seeds))
-    steps: list[dict[str, Any]] = []
-    ended = np.zeros(len(seeds), bool)
-    while len(steps) < length and not ended.all():
-        observation = {k: np.asarray(v) for k, v in state.obs.items()}
-        wanted = _checked(env, controller.act(observation), seeds, len(steps))
-        action, clipped = _clip(env, wanted)
-        view = watcher.view(state)
-        state = worlds.step(state, action)
-        steps.append(
-            {**_facts(env, state), "clipped": clipped, "confidence": _confidence(controller),
-             "observation": observation, "view": view}
-        )  # fmt: skip
-        ended |= steps[-1]["done"] > 0
+    with worlds.open_worlds(env, len(seeds)) as opened:
+        state = opened.reset(streams.episode_keys(streams.EVALUATION, seeds))
+        start = _object_position(env, state)
+        controller.reset(len(seeds))
+        steps: list[dict[str, Any]] = []
+        ended = np.zeros(len(seeds), bool)
+        while len(steps) < length and not ended.all():
+            observation = {k: np.asarray(v) for k, v in state.obs.items()}
+            wanted = controller.act(observation)
+            wanted = worlds.check_action(env.action_spec, wanted, seeds, len(steps))
+            action, clipped = worlds.clip_action(env.action_spec, wanted)
+            view = watcher.view(state)
+            state = opened.step(state, action)
+            steps.append(
+                {**_facts(env, state), "clipped": clipped, "observation": observation,
+                 "confidence": _confidence(controller), "view": view}
+            )  # fmt: skip
+            ended |= steps[-1]["done"] > 0
     return _log(steps, start)
 
 
@@ -346,33 +299,6 @@ def _log(steps: list[dict[str, Any]], start: np.ndarray | None) -> _Log:
         views=[s["view"] for s in steps],
         **stack,
     )
-
-
-def _checked(env: Env, action: Any, seeds: np.ndarray, t: int) -> np.ndarray:
-    """The action, if it is one."""
-    action = np.asarray(action)
-    expected = (len(seeds), env.action_spec.size)
-    if action.shape != expected:
-        raise InputError(
-            f"the controller must return actions of shape {list(expected)}, "
-            f"got {list(action.shape)}"
-        )
-    finite = np.isfinite(action).all(axis=-1)
-    if not finite.all():
-        raise InputError(
-            f"the controller returned a NaN or infinite action at step {t} of the episode with "
-            f"seed {seeds[~finite][0]}"
-        )
-    return action.astype(np.float32)
-
-
-def _clip(env: Env, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Action within its limits [E, A] and the share of elements that were not [E]."""
-    low = np.asarray(env.action_spec.minimum, np.float32)
-    high = np.asarray(env.action_spec.maximum, np.float32)
-    tolerance = 1e-5 * (high - low)
-    outside = (action < low - tolerance) | (action > high + tolerance)
-    return np.clip(action, low, high), outside.mean(axis=-1)
 
 
 def _confidence(controller: Controller) -> np.ndarray | None:
