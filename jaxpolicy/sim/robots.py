@@ -1,17 +1,10 @@
-"""Robot descriptions: MJCF from published constants, kinematics and inverse kinematics in JAX.
-
-The Panda's joint origins, limits, hand geometry and collision capsules are those of
-franka_ros (`franka_description`, Apache-2.0); its inertias are the ones franka_ros
-takes from Gaz et al., "Identification of the Franka Emika Panda Robot With Retrieval
-of Feasible Parameters Using Penalty-Based Optimization", RA-L 2019. The shapes are
-primitives, so that the ray caster and MJX handle them.
+"""Robots by name: MJCF from published constants, kinematics and inverse kinematics in JAX.
 
 Frames: the base stands at the world's origin, x forwards, z up. The tool frame lies
 between the finger tips, z out of the hand; at tool yaw 0 the hand points down, its x
 axis along the world's x, and the fingers open along y.
 """
 
-import dataclasses
 import functools
 import math
 
@@ -19,11 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.sim.panda import PANDA
+from jaxpolicy.sim.robot import Capsule, Joint, Link, Robot
+from jaxpolicy.sim.ur5e import UR5E
 from jaxpolicy.specs import InputError
 
 __all__ = [
     "PANDA",
     "ROBOTS",
+    "UR5E",
     "Capsule",
     "Joint",
     "Link",
@@ -42,202 +39,11 @@ __all__ = [
 ]
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+_PALM = ((0.0, -0.07, 0.03), (0.0, 0.07, 0.03))  # axis of the palm's hull in the hand, m
+_FINGER_RADIUS = 0.0085  # m, of a finger's hull
+_COVER = 1.02  # sites over their hulls: contacts lie inside both, those of the pads outside
 
-
-@dataclasses.dataclass(frozen=True)
-class Joint:
-    """A revolute joint about its own z axis.
-
-    Attributes:
-      origin: position in the parent link's frame, m.
-      roll: rotation of the joint's frame about the parent's x axis, rad.
-      lower, upper: limits, rad.
-      velocity: largest speed, rad/s.
-      torque: largest torque, N m.
-      kp, kv: gains of the position actuator, N m/rad and N m s/rad.
-    """
-
-    origin: tuple[float, float, float]
-    roll: float
-    lower: float
-    upper: float
-    velocity: float
-    torque: float
-    kp: float
-    kv: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Capsule:
-    """A capsule in a link's frame: centre (m), axis (unit), radius and cylinder length (m)."""
-
-    centre: tuple[float, float, float]
-    axis: tuple[float, float, float]
-    radius: float
-    length: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Link:
-    """Inertia and shape of one link.
-
-    Attributes:
-      mass: kg.
-      com: centre of mass in the link's frame, m.
-      inertia: xx, yy, zz, xy, xz, yz about the centre of mass, kg m^2.
-      capsules: what is seen of it.
-    """
-
-    mass: float
-    com: tuple[float, float, float]
-    inertia: tuple[float, float, float, float, float, float]
-    capsules: tuple[Capsule, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Robot:
-    """A serial arm with a two-finger gripper.
-
-    Attributes:
-      name: key in ROBOTS.
-      joints: J joints from the base.
-      links: J + 1 links, the base first.
-      hand: the hand, fixed to the last link.
-      hand_offset: distance from the last joint's frame to the hand's along z, m.
-      hand_yaw: rotation of the hand about that z axis, rad.
-      tool_offset: distance from the hand's frame to the tool's along z, m.
-      finger_offset: distance from the hand's frame to the fingers' along z, m.
-      finger_travel: how far each finger opens from the middle, m.
-      finger_mass: kg.
-      finger_kp, finger_kv: gains of each finger's position actuator, N/m and N s/m.
-      grip_force: largest force of each finger, N.
-      pad_radius: radius of the spherical pad at each finger tip, m.
-      home: joint positions at rest, rad.
-    """
-
-    name: str
-    joints: tuple[Joint, ...]
-    links: tuple[Link, ...]
-    hand: Link
-    hand_offset: float
-    hand_yaw: float
-    tool_offset: float
-    finger_offset: float
-    finger_travel: float
-    finger_mass: float
-    finger_kp: float
-    finger_kv: float
-    grip_force: float
-    pad_radius: float
-    home: tuple[float, ...]
-
-    @property
-    def n_joints(self) -> int:
-        """J, the number of arm joints, without the fingers."""
-        return len(self.joints)
-
-    @property
-    def lower(self) -> np.ndarray:
-        """Lower joint limits [J], rad."""
-        return np.array([j.lower for j in self.joints], np.float32)
-
-    @property
-    def upper(self) -> np.ndarray:
-        """Upper joint limits [J], rad."""
-        return np.array([j.upper for j in self.joints], np.float32)
-
-    @property
-    def velocity(self) -> np.ndarray:
-        """Largest joint speeds [J], rad/s."""
-        return np.array([j.velocity for j in self.joints], np.float32)
-
-
-_X, _Y, _Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
-_DIAGONAL = (math.sqrt(0.5), math.sqrt(0.5), 0.0)
-_H = math.pi / 2
-
-PANDA = Robot(
-    name="panda",
-    joints=(
-        Joint((0.0, 0.0, 0.333), 0.0, -2.8973, 2.8973, 2.175, 87.0, 4500.0, 200.0),
-        Joint((0.0, 0.0, 0.0), -_H, -1.7628, 1.7628, 2.175, 87.0, 4500.0, 200.0),
-        Joint((0.0, -0.316, 0.0), _H, -2.8973, 2.8973, 2.175, 87.0, 3500.0, 150.0),
-        Joint((0.0825, 0.0, 0.0), _H, -3.0718, -0.0698, 2.175, 87.0, 3500.0, 150.0),
-        Joint((-0.0825, 0.384, 0.0), -_H, -2.8973, 2.8973, 2.61, 12.0, 2000.0, 60.0),
-        Joint((0.0, 0.0, 0.0), _H, -0.0175, 3.7525, 2.61, 12.0, 2000.0, 60.0),
-        Joint((0.088, 0.0, 0.0), _H, -2.8973, 2.8973, 2.61, 12.0, 2000.0, 60.0),
-    ),
-    links=(
-        Link(
-            0.629769,
-            (-0.041018, -0.00014, 0.049974),
-            (0.00315, 0.00388, 0.004285, 8.2904e-07, 0.00015, 8.2299e-06),
-            (Capsule((-0.075, 0.0, 0.06), _X, 0.06, 0.03),),
-        ),
-        Link(
-            4.970684,
-            (0.003875, 0.002081, -0.04762),
-            (0.70337, 0.70661, 0.009117, -0.000139, 0.006772, 0.019169),
-            (Capsule((0.0, 0.0, -0.1915), _Z, 0.06, 0.283),),
-        ),
-        Link(
-            0.646926,
-            (-0.003141, -0.02872, 0.003495),
-            (0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704),
-            (Capsule((0.0, 0.0, 0.0), _Z, 0.06, 0.12),),
-        ),
-        Link(
-            3.228604,
-            (0.027518, 0.039252, -0.066502),
-            (0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805),
-            (Capsule((0.0, 0.0, -0.145), _Z, 0.06, 0.15),),
-        ),
-        Link(
-            3.587895,
-            (-0.05317, 0.104419, 0.027454),
-            (0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641),
-            (Capsule((0.0, 0.0, 0.0), _Z, 0.06, 0.12),),
-        ),
-        Link(
-            1.225946,
-            (-0.011953, 0.041065, -0.038437),
-            (0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229),
-            (
-                Capsule((0.0, 0.0, -0.26), _Z, 0.06, 0.1),
-                Capsule((0.0, 0.08, -0.13), _Z, 0.025, 0.14),
-            ),
-        ),
-        Link(
-            1.666555,
-            (0.060149, -0.014117, -0.010517),
-            (0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341),
-            (Capsule((0.0, 0.0, -0.03), _Z, 0.05, 0.08),),
-        ),
-        Link(
-            0.735522,
-            (0.010517, -0.004252, 0.061597),
-            (0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741),
-            (
-                Capsule((0.0, 0.0, 0.01), _Z, 0.04, 0.14),
-                Capsule((0.0424264, 0.0424264, 0.082), _DIAGONAL, 0.03, 0.01),
-            ),
-        ),
-    ),
-    hand=Link(0.73, (-0.01, 0.0, 0.03), (0.001, 0.0025, 0.0017, 0.0, 0.0, 0.0)),
-    hand_offset=0.107,
-    hand_yaw=-math.pi / 4,
-    tool_offset=0.1034,
-    finger_offset=0.0584,
-    finger_travel=0.04,
-    finger_mass=0.015,
-    finger_kp=500.0,
-    finger_kv=50.0,
-    grip_force=10.0,
-    pad_radius=0.008,
-    home=(0.0, 0.008591, 0.0, -2.361879, 0.0, 2.37047, 0.785398),
-)
-
-ROBOTS: dict[str, Robot] = {"panda": PANDA}
+ROBOTS: dict[str, Robot] = {"panda": PANDA, "ur5e": UR5E}
 
 
 def get(name: str) -> Robot:
@@ -290,8 +96,11 @@ def actuator_xml(robot: Robot) -> str:
 
 
 def sensor_xml() -> str:
-    """MJCF of the touch sensors of the left and right pad (N)."""
-    return '<touch name="left_touch" site="left_pad"/><touch name="right_touch" site="right_pad"/>'
+    """MJCF of touch sensors (N): left pad, right pad, palm, left finger, right finger."""
+    sites = ("left_pad", "right_pad", "palm_hull", "left_hull", "right_hull")
+    names = ("left_touch", "right_touch", "palm_touch", "left_hull_touch", "right_hull_touch")
+    pairs = zip(names, sites, strict=True)
+    return "".join(f'<touch name="{name}" site="{site}"/>' for name, site in pairs)
 
 
 def _text(values: tuple[float, ...]) -> str:
@@ -314,9 +123,19 @@ def _capsule_xml(capsule: Capsule, material: str) -> str:
     half = [a * capsule.length / 2 for a in capsule.axis]
     start = tuple(c - h for c, h in zip(capsule.centre, half, strict=True))
     end = tuple(c + h for c, h in zip(capsule.centre, half, strict=True))
+    colour = f' rgba="{_text(capsule.rgba)}"' if capsule.rgba else ""
     return (
         f'<geom class="visual" type="capsule" size="{capsule.radius}" '
-        f'fromto="{_text(start + end)}" material="{material}"/>'
+        f'fromto="{_text(start + end)}" material="{material}"{colour}/>'
+    )
+
+
+def _hull_xml(name: str, radius: float, start: tuple[float, ...], end: tuple[float, ...]) -> str:
+    """An unseen capsule that only obstacles meet, and a site that just covers it."""
+    ends = _text((*start, *end))
+    return (
+        f'<geom name="{name}" class="hull" type="capsule" size="{radius}" fromto="{ends}"/>'
+        f'<site name="{name}" group="4" type="capsule" size="{radius * _COVER}" fromto="{ends}"/>'
     )
 
 
@@ -329,15 +148,25 @@ def _hand_xml(robot: Robot, children: str) -> str:
     fingers = _finger_xml(robot, "left", 1.0) + _finger_xml(robot, "right", -1.0)
     return (
         f'<body name="hand" pos="0 0 {robot.hand_offset}" quat="{_text(quat)}" gravcomp="1">'
-        f"{_inertial_xml(robot.hand)}{palm}"
+        f"{_inertial_xml(robot.hand)}{palm}{_hull_xml('palm_hull', 0.03, *_PALM)}"
         f'<site name="tool" group="4" pos="0 0 {robot.tool_offset}"/>'
         f"{children}{fingers}</body>"
     )
 
 
 def _finger_xml(robot: Robot, side: str, sign: float) -> str:
-    """One finger that slides along sign * y; its pad's surface is at y = 0 when closed."""
+    """One finger that slides along sign * y; its pad's surface is at y = 0 when closed.
+
+    Its hull ends where the pad begins, so that what the pad grips never touches the hull.
+    """
     tip = robot.tool_offset - robot.finger_offset
+    top = tip - robot.pad_radius - _FINGER_RADIUS
+    hull = _hull_xml(
+        f"{side}_hull",
+        _FINGER_RADIUS,
+        (0.0, sign * 0.0125, _FINGER_RADIUS),
+        (0.0, sign * 0.0125, top),
+    )
     pad = f"0 {sign * robot.pad_radius} {tip}"
     return (
         f'<body name="{side}_finger" pos="0 0 {robot.finger_offset}" gravcomp="1">'
@@ -350,7 +179,7 @@ def _finger_xml(robot: Robot, side: str, sign: float) -> str:
         f'<geom name="{side}_pad" class="pad" type="sphere" size="{robot.pad_radius}" '
         f'pos="{pad}" material="pad"/>'
         f'<site name="{side}_pad" group="4" type="sphere" size="{robot.pad_radius * 1.25}" '
-        f'pos="{pad}"/>'
+        f'pos="{pad}"/>{hull}'
         "</body>"
     )
 

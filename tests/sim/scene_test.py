@@ -24,7 +24,12 @@ def test_only_pads_cube_and_ground_collide(built):
     model = built.model
     able = (model.geom_contype | model.geom_conaffinity) > 0
     names = {model.geom(i).name for i in np.flatnonzero(able)}
-    assert names == {"ground", "cube", "left_pad", "right_pad"}
+    hull = {"palm_hull", "left_hull", "right_hull"}
+    assert names == {"ground", "cube", "left_pad", "right_pad"} | hull
+    # The hull is for obstacles: contype 4, which nothing in this scene answers to.
+    for name in hull:
+        assert (model.geom(name).contype[0], model.geom(name).conaffinity[0]) == (4, 0)
+    assert not np.any(model.geom_conaffinity & 4)
 
 
 def test_pads_touch_the_cube_and_the_ground_but_not_each_other(built):
