@@ -8,15 +8,27 @@ from brax.envs.base import Env
 
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.sim.tasks.base import ManipulationEnv
+from jaxpolicy.sim.tasks.detour import Detour
 from jaxpolicy.sim.tasks.lift import Lift
+from jaxpolicy.sim.tasks.open_drawer import OpenDrawer
+from jaxpolicy.sim.tasks.pick_by_instruction import PickByInstruction
+from jaxpolicy.sim.tasks.pick_place import PickPlace
+from jaxpolicy.sim.tasks.push import Push
 from jaxpolicy.sim.tasks.reach import Reach
+from jaxpolicy.sim.tasks.stack import Stack
 from jaxpolicy.specs import InputError
 
 __all__ = ["ENVIRONMENTS", "EnvConfig", "make", "make_world"]
 
 ENVIRONMENTS: dict[str, Callable[[EnvConfig], ManipulationEnv]] = {
-    "lift": Lift,
     "reach": Reach,
+    "push": Push,
+    "lift": Lift,
+    "pick_place": PickPlace,
+    "stack": Stack,
+    "detour": Detour,
+    "pick_by_instruction": PickByInstruction,
+    "open_drawer": OpenDrawer,
 }
 
 
@@ -44,4 +56,4 @@ def make_world(config: EnvConfig) -> Env:
     env: Env = make(fields.pop("name"), **fields)
     if config.cameras:
         env = wrappers.Pixels(env, config.cameras, config.image_size, config.shadows)
-    return wrappers.EpisodeLimit(env, config.episode_length)
+    return wrappers.EpisodeLimit(env, config.episode_length or env.unwrapped.default_length)

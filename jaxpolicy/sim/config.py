@@ -17,8 +17,10 @@ class EnvConfig:
       name: task, a key of `sim.ENVIRONMENTS`.
       robot: a key of `robots.ROBOTS`.
       backend: "mujoco" (C engine on CPU threads) or "mjx" (on the accelerator).
-      control_hz: actions per second; 200 must be a multiple of it.
-      episode_length: actions per episode.
+      control_hz: actions per second, 10 to 50.
+      episode_length: actions per episode; 0 is the task's own.
+      objects: "" for the task's own object, "training" or "novel" for a set of shapes that
+        changes from episode to episode, or one shape (see `sim.objects`).
       action_kind: "cartesian_delta", "joint_position" or "joint_delta".
       cameras: cameras that give `image/<camera>`; "wrist" and "front" exist.
       image_size: height and width of the images, pixels.
@@ -30,7 +32,8 @@ class EnvConfig:
     robot: str = "panda"
     backend: str = "mujoco"
     control_hz: float = 20.0
-    episode_length: int = 60
+    episode_length: int = 0
+    objects: str = ""
     action_kind: str = "cartesian_delta"
     cameras: tuple[str, ...] = ("wrist",)
     image_size: int = 64
@@ -40,5 +43,7 @@ class EnvConfig:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise InputError(f"env.backend must be one of {BACKENDS}, got '{self.backend}'")
-        if self.episode_length < 1 or self.image_size < 1 or self.workers < 0:
-            raise InputError("env.episode_length and image_size must be >= 1, workers >= 0")
+        if self.episode_length < 0 or self.image_size < 1 or self.workers < 0:
+            raise InputError(
+                "env.episode_length and env.workers must be >= 0, env.image_size must be >= 1"
+            )

@@ -44,6 +44,25 @@ class Limits:
     upper: tuple[float, float, float] = (0.68, 0.25, 0.4)
     yaw: float = 1.6
 
+    @classmethod
+    def at(cls, hz: float, **bounds: tuple[float, float, float]) -> "Limits":
+        """The same speeds, 0.5 m/s and 2.4 rad/s, at any control rate.
+
+        Args:
+          hz: actions per second.
+          **bounds: `lower` and `upper`, where a task has a box of its own.
+        """
+        longer = 20.0 / hz
+        return cls(
+            step=0.025 * longer,
+            yaw_step=0.12 * longer,
+            joint_step=0.1 * longer,
+            lead=max(0.03, 0.03 * longer),
+            yaw_lead=max(0.15, 0.15 * longer),
+            joint_lead=max(0.3, 0.3 * longer),
+            **bounds,
+        )
+
 
 def action_spec(kind: str, robot: robots.Robot, limits: Limits, hz: float) -> ActionSpec:
     """The action vector of `kind` for `robot`: the arm, then the gripper (1 open)."""

@@ -1,21 +1,27 @@
-"""Scenes: a robot on a table, objects, cameras and lights, compiled to an MjModel.
+"""Scenes: a robot on a table, things, cameras and lights, compiled to an MjModel.
 
 The table's top is z = 0. The table that is seen is a box; what objects stand on is an
 invisible plane (group 3, alpha 0), because plane contacts are cheaper and steadier.
 Solver settings are the ones with which a grasped object neither slips nor is ejected:
-elliptic cones with impratio 1, Newton with enough iterations, 5 ms steps.
+elliptic cones with impratio 1, Newton with enough iterations, steps of at most 5 ms.
+
+Who meets whom is a matter of classes: objects meet the ground, pads and obstacles (and
+each other where a scene says so); pads meet ground, objects and obstacles; the hull of
+the hand meets obstacles alone; the rest of the arm meets nothing.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 
 from jaxpolicy.sim import robots
+from jaxpolicy.sim.things import COLOURS, Solid, Thing, text
 
-__all__ = ["TIMESTEP", "Cube", "Marker", "Scene", "build", "to_xml"]
+__all__ = ["TIMESTEP", "Scene", "build", "to_xml"]
 
-TIMESTEP = 0.005  # s
+TIMESTEP = 0.005  # s, the longest that holds a grasp
 _HEAD = """<mujoco model="jaxpolicy">
 <compiler angle="radian" autolimits="true"/>
 <option timestep="{timestep}" integrator="implicitfast" cone="elliptic" impratio="1"
@@ -25,8 +31,8 @@ _HEAD = """<mujoco model="jaxpolicy">
 <default>
   <default class="visual"><geom contype="0" conaffinity="0" group="1"/></default>
   <default class="ground"><geom contype="1" conaffinity="0" friction="1 0.005 0.0001"/></default>
-  <default class="object"><geom contype="2" conaffinity="1" condim="3"
-    friction="1 0.005 0.0001"/></default>
+  <default class="object"><geom contype="2" conaffinity="1" condim="{condim}"
+    friction="1 0.005 {rolling}"/></default>
   <default class="pad"><geom contype="0" conaffinity="11" condim="4" priority="1"
     friction="1.5 0.02 0.0001" solref="0.01 1"/></default>
   <default class="hull"><geom contype="4" conaffinity="0" condim="3" group="3"
@@ -42,8 +48,13 @@ _HEAD = """<mujoco model="jaxpolicy">
   <material name="pad" rgba="0.1 0.1 0.11 1" specular="0" shininess="0"/>
   <material name="table" rgba="0.62 0.49 0.36 1" specular="0.1" shininess="0.2"/>
   <material name="floor" rgba="0.35 0.38 0.42 1" specular="0" shininess="0"/>
-  <material name="cube" rgba="0.85 0.15 0.1 1" specular="0.2" shininess="0.3"/>
+{colours}
   <material name="marker" rgba="0.1 0.75 0.25 1" specular="0" shininess="0"/>
+  <material name="bin" rgba="0.2 0.35 0.6 1" specular="0.2" shininess="0.3"/>
+  <material name="post" rgba="0.95 0.6 0.1 1" specular="0.2" shininess="0.3"/>
+  <material name="cabinet" rgba="0.8 0.76 0.68 1" specular="0.1" shininess="0.2"/>
+  <material name="drawer" rgba="0.55 0.36 0.24 1" specular="0.1" shininess="0.2"/>
+  <material name="metal" rgba="0.7 0.7 0.74 1" specular="0.6" shininess="0.6"/>
 </asset>
 """
 _WORLD = """
@@ -60,35 +71,24 @@ _WRIST = '<camera name="wrist" pos="0.08 0 0.02" xyaxes="0 1 0 0.9063 0 0.4226" 
 
 
 @dataclasses.dataclass(frozen=True)
-class Cube:
-    """A free cube; side and mass in m and kg. Body, geom and free joint are `name`."""
-
-    name: str = "cube"
-    side: float = 0.04
-    mass: float = 0.06
-
-
-@dataclasses.dataclass(frozen=True)
-class Marker:
-    """A sphere that is seen and touches nothing, moved as a mocap body; radius in m."""
-
-    name: str = "target"
-    radius: float = 0.015
-
-
-@dataclasses.dataclass(frozen=True)
 class Scene:
     """A compiled scene.
 
     Attributes:
-      model: the MuJoCo model; its keyframe 0, `home`, is the state at rest.
+      models: MuJoCo models of one structure, one per shape of the object where there are
+        several; keyframe 0, `home`, of each is its state at rest.
       robot: the robot in it.
       cameras: names of all cameras.
     """
 
-    model: mujoco.MjModel
+    models: tuple[mujoco.MjModel, ...]
     robot: robots.Robot
     cameras: tuple[str, ...]
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The first of the models."""
+        return self.models[0]
 
     @property
     def home(self) -> np.ndarray:
@@ -96,47 +96,58 @@ class Scene:
         return self.model.key_qpos[0].astype(np.float32)
 
 
-def build(
-    robot: robots.Robot, cubes: tuple[Cube, ...] = (), markers: tuple[Marker, ...] = ()
-) -> Scene:
-    """Compiles a scene; qpos is arm joints, two fingers, then 7 numbers per cube."""
-    model = mujoco.MjModel.from_xml_string(to_xml(robot, cubes, markers))
-    names = tuple(model.camera(i).name for i in range(model.ncam))
-    return Scene(model, robot, names)
+def build(robot: robots.Robot, *variants: Sequence[Thing], timestep: float = TIMESTEP) -> Scene:
+    """Compiles a scene; qpos is arm joints, two fingers, then what each thing adds.
+
+    Args:
+      robot: who is in it.
+      *variants: the things in it; several where the same things come in several shapes
+        (see `objects.slots`), which give one model each. None at all: an empty table.
+      timestep: of the physics, s.
+    """
+    texts = [to_xml(robot, things, timestep) for things in variants or ((),)]
+    models = tuple(mujoco.MjModel.from_xml_string(text) for text in texts)
+    names = tuple(models[0].camera(i).name for i in range(models[0].ncam))
+    return Scene(models, robot, names)
 
 
-def to_xml(robot: robots.Robot, cubes: tuple[Cube, ...], markers: tuple[Marker, ...]) -> str:
+def to_xml(robot: robots.Robot, things: Sequence[Thing], timestep: float = TIMESTEP) -> str:
     """MJCF text of a scene."""
-    things = "".join(map(_cube_xml, cubes)) + "".join(map(_marker_xml, markers))
     parts = [
-        _HEAD.format(timestep=TIMESTEP),
-        f"<worldbody>{_WORLD}{robots.body_xml(robot, _WRIST)}{things}</worldbody>",
+        _head(things, timestep),
+        f"<worldbody>{_WORLD}{robots.body_xml(robot, _WRIST)}",
+        *(thing.xml() for thing in things),
+        "</worldbody>",
         f"<actuator>{robots.actuator_xml(robot)}</actuator>",
         f"<sensor>{robots.sensor_xml()}</sensor>",
-        f'<keyframe><key name="home" qpos="{_home_text(robot, cubes)}"/></keyframe>',
+        f'<keyframe><key name="home" qpos="{_hometext(robot, things)}"/></keyframe>',
         "</mujoco>",
     ]
     return "\n".join(parts)
 
 
-def _cube_xml(cube: Cube) -> str:
-    half = cube.side / 2
-    return (
-        f'<body name="{cube.name}" pos="0.5 0 {half}"><freejoint name="{cube.name}"/>'
-        f'<geom name="{cube.name}" class="object" type="box" size="{half} {half} {half}" '
-        f'mass="{cube.mass}" material="cube"/></body>'
+def _head(things: Sequence[Thing], timestep: float) -> str:
+    """Options, classes and materials.
+
+    Round objects would roll for ever on a plane: where there are any, contacts of all
+    objects resist rolling.
+    """
+    solids = [t for t in things if isinstance(t, Solid)]
+    is_round = any(p.kind != "box" for s in solids for p in s.parts)
+    colours = [
+        f'<material name="{name}" rgba="{text(rgb)} 1" specular="0.2" shininess="0.3"/>'
+        for name, rgb in COLOURS.items()
+    ]
+    return _HEAD.format(
+        timestep=repr(timestep),
+        colours="".join(colours),
+        condim=6 if is_round else 3,
+        rolling=0.001 if is_round else 0.0001,
     )
 
 
-def _marker_xml(marker: Marker) -> str:
-    return (
-        f'<body name="{marker.name}" mocap="true" pos="0.5 0 0.2"><geom name="{marker.name}" '
-        f'class="visual" type="sphere" size="{marker.radius}" material="marker"/></body>'
-    )
-
-
-def _home_text(robot: robots.Robot, cubes: tuple[Cube, ...]) -> str:
+def _hometext(robot: robots.Robot, things: Sequence[Thing]) -> str:
     values = list(robot.home) + [robot.finger_travel] * 2
-    for cube in cubes:
-        values += [0.5, 0.0, cube.side / 2, 1.0, 0.0, 0.0, 0.0]
-    return " ".join(str(v) for v in values)
+    for thing in things:
+        values += thing.rest()
+    return text(values)

@@ -5,7 +5,7 @@ are worth and when they count as success. Everything else is here.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -13,47 +13,64 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy.sim import control, physics, robots, scene
+from jaxpolicy.sim import control, objects, physics, robots, scene
 from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.sim.tasks import incidents
+from jaxpolicy.sim.things import Thing
 from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
 
-__all__ = ["HELD_STEPS", "Facts", "ManipulationEnv", "State"]
+__all__ = ["HELD_STEPS", "Facts", "ManipulationEnv", "State", "held_steps"]
 
 Facts = dict[str, jax.Array]
 
-HELD_STEPS = 5  # consecutive control steps a goal must hold to count as success
+HELD_STEPS = 5  # fewest consecutive control steps a goal must hold to count as success
+HELD_SECONDS = 0.25
 TOUCH_FORCE = 0.05  # N on a pad that counts as touching
+SLOWEST_HZ, FASTEST_HZ = 10.0, 50.0
 
 
 class ManipulationEnv(Env):
     """One world of one task, as a Brax environment; `vmap` it for many.
 
     Actions and observations are in physical units. `state.obs` holds `proprio` and
-    `privileged`; `state.metrics` holds `success` (the goal has held for HELD_STEPS
-    control steps up to now) and every reward term as `reward/<term>`, scaled. Episodes
+    `privileged`; `state.metrics` holds `success` (the goal has held for `held_steps`
+    control steps up to now) and every reward term as `reward/<term>`, scaled.
+    `state.info["facts"]` says what went wrong (see incidents.py), and
+    `state.info["instruction"]` (int32 []) which of `instructions` is asked for. Episodes
     do not end by themselves.
 
     Attributes:
       config: how the world was made.
       scene: compiled scene.
       physics: engine that steps it.
+      shapes: the shapes that the object may have, one per model of the scene.
       action_spec: the action vector [A].
       observation_specs: one per key of `state.obs`, sorted by name.
       reward_scales: weight of each reward term (class attribute).
-      instruction: what the task is, in words (class attribute).
+      instructions: what may be asked for, in words (class attribute).
+      default_seconds: length of an episode that is long enough (class attribute).
+      tool_box: `lower` and `upper` of control.Limits where they differ (class attribute).
+      default_shapes: shapes of the object where the configuration names none; () where
+        the task has none to choose (class attribute).
     """
 
     reward_scales: ClassVar[Mapping[str, float]] = {}
-    instruction: ClassVar[str] = ""
+    instructions: ClassVar[tuple[str, ...]] = ("",)
+    default_seconds: ClassVar[float] = 3.0
+    tool_box: ClassVar[Mapping[str, tuple[float, float, float]]] = {}
+    default_shapes: ClassVar[tuple[objects.Shape, ...]] = ()
 
     def __init__(self, config: EnvConfig) -> None:
         """Compiles the scene and starts the engine."""
         self.config = config
-        self.limits = control.Limits()
+        self.limits = control.Limits.at(config.control_hz, **self.tool_box)
         self.arm = robots.get(config.robot)
-        self.scene = self.build_scene(self.arm)
+        self.shapes = self._chosen_shapes()
+        self.held_steps = held_steps(config.control_hz)
+        substeps, timestep = _timing(config.control_hz)
+        self.scene = scene.build(self.arm, *self.things(), timestep=timestep)
         self.physics = physics.make_physics(
-            self.scene.model, config.backend, _substeps(config.control_hz), config.workers
+            _pool(self.scene), config.backend, substeps, config.workers
         )
         self.action_spec: ActionSpec = control.action_spec(
             config.action_kind, self.arm, self.limits, config.control_hz
@@ -62,12 +79,20 @@ class ManipulationEnv(Env):
     # What a task defines.
 
     @abc.abstractmethod
-    def build_scene(self, robot: robots.Robot) -> scene.Scene:
-        """The scene with everything the task needs."""
+    def things(self) -> Sequence[Sequence[Thing]]:
+        """What stands on the table: the things of each model, see `scene.build`."""
 
     @abc.abstractmethod
-    def start(self, key: jax.Array) -> physics.PhysicsState:
-        """The first state of an episode, drawn with `key`."""
+    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+        """The first state of an episode, drawn with `key`.
+
+        Args:
+          key: PRNG key.
+          variant: which model it is a state of, int32 [].
+
+        Returns:
+          A state whose `memory` may hold what the task must remember; see `remember`.
+        """
 
     @abc.abstractmethod
     def task_facts(self, state: physics.PhysicsState, robot: Facts) -> Facts:
@@ -90,19 +115,36 @@ class ManipulationEnv(Env):
     def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
         """Fact -> (size, unit) in the order of the `privileged` observation."""
 
+    # What a task may define.
+
+    def objects_of(self, facts: Facts) -> jax.Array:
+        """Positions of all objects, [N, 3] m."""
+        return facts["object"][None] if "object" in facts else jnp.zeros((0, 3))
+
+    def wanted(self, state: physics.PhysicsState) -> jax.Array:
+        """Index of the object that is meant, []; -1 for none."""
+        return jnp.full((), 0.0 if self.default_shapes else incidents.NOTHING)
+
+    def instruction_of(self, state: physics.PhysicsState) -> jax.Array:
+        """Which of `instructions` is asked for, int32 []."""
+        return jnp.zeros((), jnp.int32)
+
     # The Brax interface.
 
     def reset(self, rng: jax.Array) -> State:
         """A new episode."""
-        state = self.start(rng)
-        targets = control.initial_targets(self.arm, state.qpos)
-        held = jnp.zeros((), jnp.float32)
-        state = state.replace(memory={"targets": targets, "held": held})
+        state = self._start(rng)
         facts = self.facts(state)
         zero = jnp.zeros((), jnp.float32)
+        memory = {
+            "targets": control.initial_targets(self.arm, state.qpos),
+            "held": zero,
+            "incidents": incidents.initial(self.objects_of(facts), self.wanted(state)),
+        }
+        state = state.replace(memory={**state.memory, **memory})
         names = [f"reward/{name}" for name in self.reward_scales]
         metrics = {"success": zero} | dict.fromkeys(names, zero)
-        return State(state, self.observe(facts), zero, zero, metrics, {})
+        return State(state, self.observe(facts), zero, zero, metrics, self._info(state))
 
     def step(self, state: State, action: jax.Array) -> State:
         """One control step."""
@@ -113,15 +155,22 @@ class ManipulationEnv(Env):
         )
         after = self.physics.step(before, control.controls(self.arm, targets))
         facts = self.facts(after)
-        held = jnp.where(self.goal(facts), before.memory["held"] + 1.0, 0.0)
-        after = after.replace(memory={"targets": targets, "held": held})
-        success = (held >= HELD_STEPS).astype(jnp.float32)
+        happened = incidents.update(
+            before.memory["incidents"], self.arm, facts, self.objects_of(facts), action[-1]
+        )
+        goal = self.goal(facts | {"collided": happened["collided"]})
+        held = jnp.where(goal, before.memory["held"] + 1.0, 0.0)
+        memory = {"targets": targets, "held": held, "incidents": happened}
+        after = after.replace(memory={**before.memory, **memory})
+        success = (held >= self.held_steps).astype(jnp.float32)
         terms = self.reward_terms(facts, action) | {"success": success}
         scaled = {f"reward/{k}": s * terms[k] for k, s in self.reward_scales.items()}
-        metrics = {**state.metrics, "success": success, **scaled}
-        reward = jnp.sum(jnp.stack(list(scaled.values())))
         return state.replace(
-            pipeline_state=after, obs=self.observe(facts), reward=reward, metrics=metrics
+            pipeline_state=after,
+            obs=self.observe(facts),
+            reward=jnp.sum(jnp.stack(list(scaled.values()))),
+            metrics={**state.metrics, "success": success, **scaled},
+            info={**state.info, **self._info(after)},
         )
 
     @property
@@ -162,6 +211,16 @@ class ManipulationEnv(Env):
         """Actions per second."""
         return self.config.control_hz
 
+    @property
+    def instruction(self) -> str:
+        """What the task is, in words; the first of several."""
+        return self.instructions[0]
+
+    @property
+    def default_length(self) -> int:
+        """Control steps of an episode that is long enough."""
+        return round(self.default_seconds * self.control_hz)
+
     # Shared facts and observations.
 
     def facts(self, state: physics.PhysicsState) -> Facts:
@@ -195,6 +254,38 @@ class ManipulationEnv(Env):
         """A Cartesian action [5] as one of this environment's kind [A]."""
         return control.encode(self.action_spec, self.arm, facts["joints"], cartesian)
 
+    def shape_values(self, values: Sequence[float], variant: jax.Array) -> jax.Array:
+        """The value [] of a model's shape, given one per model."""
+        return jnp.asarray(values, jnp.float32)[variant]
+
+    def resting_height(self, variant: jax.Array) -> jax.Array:
+        """Height [] (m) at which the object of a model lies on the table."""
+        return self.shape_values([s.rest for s in self.shapes], variant)
+
+    def _chosen_shapes(self) -> tuple[objects.Shape, ...]:
+        """Shapes by the configuration, or by the task."""
+        if not self.config.objects:
+            return self.default_shapes
+        if not self.default_shapes:
+            raise InputError(
+                f"the task '{self.task}' has no object to choose: leave env.objects ''"
+            )
+        return objects.get(self.config.objects)
+
+    def _start(self, rng: jax.Array) -> physics.PhysicsState:
+        """Draws the model where there are several, then the start."""
+        n = len(self.scene.models)
+        if n == 1:
+            return self.start(rng, jnp.zeros((), jnp.int32))
+        key_start, key_variant = jax.random.split(rng)
+        return self.start(key_start, jax.random.randint(key_variant, (), 0, n))
+
+    def _info(self, state: physics.PhysicsState) -> dict[str, Any]:
+        return {
+            "facts": state.memory["incidents"],
+            "instruction": self.instruction_of(state),
+        }
+
     def _robot_facts(self, state: physics.PhysicsState) -> Facts:
         n = self.arm.n_joints
         position, rotation = robots.forward(self.arm, state.qpos[:n])
@@ -206,6 +297,7 @@ class ManipulationEnv(Env):
             "tool": position,
             "tool_direction": jnp.stack([jnp.sin(yaw), jnp.cos(yaw)]),
             "touch": (state.sensors[:2] > TOUCH_FORCE).astype(jnp.float32),
+            "collision": jnp.sum(state.sensors[2:])[None],
         }
 
     def _proprio_spec(self) -> ArraySpec:
@@ -214,10 +306,20 @@ class ManipulationEnv(Env):
         return ArraySpec("proprio", (len(units),), unit=",".join(units))
 
 
-def _substeps(control_hz: float) -> int:
-    """Physics steps per control step; raises InputError unless they fit exactly."""
-    steps = 1.0 / (control_hz * scene.TIMESTEP)
-    if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
-        rate = 1.0 / scene.TIMESTEP
-        raise InputError(f"env.control_hz must divide {rate:g} Hz evenly, got {control_hz:g}")
-    return round(steps)
+def held_steps(control_hz: float) -> int:
+    """Consecutive control steps that a goal must hold to count as success."""
+    return max(HELD_STEPS, round(HELD_SECONDS * control_hz))
+
+
+def _timing(control_hz: float) -> tuple[int, float]:
+    """Physics steps per control step and their length (s), at most scene.TIMESTEP."""
+    if not SLOWEST_HZ <= control_hz <= FASTEST_HZ:
+        raise InputError(
+            f"env.control_hz must lie in [{SLOWEST_HZ:g}, {FASTEST_HZ:g}] Hz, got {control_hz:g}"
+        )
+    steps = int(np.ceil(1.0 / (control_hz * scene.TIMESTEP) - 1e-9))
+    return steps, 1.0 / (control_hz * steps)
+
+
+def _pool(built: scene.Scene):
+    return built.models if len(built.models) > 1 else built.model

@@ -1,45 +1,31 @@
-"""Lift: grasp a cube that lies anywhere at any angle, lift it and hold it.
+"""Lift: grasp an object that lies anywhere at any angle, lift it and hold it.
 
-Success asks for the cube to be in the gripper (both pads press on it, it is between
-them), because height alone would also reward a cube that was thrown.
+Success asks for the object to be in the gripper (both pads press on it, it is between
+them), because height alone would also reward one that was thrown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxpolicy.sim import experts, physics, robots, scene
-from jaxpolicy.sim.tasks import base
+from jaxpolicy.sim import experts, objects, physics
+from jaxpolicy.sim.tasks import base, grasping
+from jaxpolicy.sim.things import Thing
 
-__all__ = ["Lift", "is_grasped"]
+__all__ = ["Lift"]
 
-CUBE = scene.Cube("cube", side=0.04, mass=0.06)
-LOWER, UPPER = (0.4, -0.1), (0.6, 0.1)  # where the cube appears, m
-LIFT_HEIGHT = 0.05  # how far above its place on the table the cube must be, m
-TARGET_HEIGHT = 0.12  # where the expert carries the cube's centre, m
-GRASP_DISTANCE = 0.025  # largest distance between tool and cube centre in a grasp, m
-GRASP_WIDTH = 0.01  # smallest opening of a gripper that holds something, m
-
-
-def is_grasped(touch: jax.Array, to_object: jax.Array, width: jax.Array) -> jax.Array:
-    """Whether an object is in the gripper, bool [].
-
-    Args:
-      touch: 1 for each pad that presses on something, [2].
-      to_object: from the tool to the object's centre, [3] m.
-      width: opening of the gripper, [1] m.
-    """
-    near = jnp.linalg.norm(to_object) < GRASP_DISTANCE
-    return jnp.all(touch > 0.5) & near & (width[0] > GRASP_WIDTH)
+LOWER, UPPER = (0.4, -0.1), (0.6, 0.1)  # where the object appears, m
+LIFT_HEIGHT = 0.05  # how far above its place on the table the object must be, m
+TARGET_RISE = 0.1  # how far above it the expert carries the object, m
 
 
 class Lift(base.ManipulationEnv):
-    """The cube in the gripper and 5 cm above the table, for five control steps."""
+    """The object in the gripper and 5 cm above the table, held."""
 
-    instruction: ClassVar[str] = "pick up the red cube"
+    instructions: ClassVar[tuple[str, ...]] = ("pick up the red cube",)
+    default_shapes: ClassVar[tuple[objects.Shape, ...]] = (objects.CUBE,)
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,
@@ -48,55 +34,40 @@ class Lift(base.ManipulationEnv):
         "action": -0.005,
     }
 
-    def build_scene(self, robot: robots.Robot) -> scene.Scene:
-        """The robot and one cube."""
-        return scene.build(robot, cubes=(CUBE,))
+    def things(self) -> Sequence[Sequence[Thing]]:
+        """One object."""
+        return [(solid,) for solid in grasping.solids("cube", self.shapes)]
 
-    def start(self, key: jax.Array) -> physics.PhysicsState:
-        """The robot at rest, the cube on the table at any place and any yaw."""
-        place, turn = jax.random.split(key)
-        xy = jax.random.uniform(place, (2,), minval=np.array(LOWER), maxval=np.array(UPPER))
-        yaw = jax.random.uniform(turn, (), minval=-jnp.pi, maxval=jnp.pi)
-        height, zero = jnp.full(1, CUBE.side / 2), jnp.zeros(2)
-        quat = jnp.concatenate([jnp.cos(yaw / 2)[None], zero, jnp.sin(yaw / 2)[None]])
+    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+        """The robot at rest, the object on the table at any place and any yaw."""
+        height = self.resting_height(variant)
         robot = jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
-        return self.physics.init(jnp.concatenate([robot, xy, height, quat]))
+        pose = grasping.place(key, LOWER, UPPER, height)
+        return self.physics.init(jnp.concatenate([robot, pose]), variant=variant)
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
-        """`cube`, `to_cube`, `cube_velocity` [3], `cube_yaw` [2], `grasped` [1], `to_goal` [1].
-
-        `cube_yaw` is sine and cosine of four times the cube's yaw relative to the
-        tool's: equal for the four ways to grasp it.
-        """
+        """Facts of the object, and `to_goal` [1]: how far it must still be lifted, m."""
         n = self.arm.n_joints + 2
-        cube, quat = state.qpos[n : n + 3], state.qpos[n + 3 : n + 7]
-        to_cube = cube - robot["tool"]
-        angle = 4.0 * (_yaw(quat) - jnp.arctan2(*robot["tool_direction"]))
-        grasped = is_grasped(robot["touch"], to_cube, robot["width"])
-        return {
-            "cube": cube,
-            "to_cube": to_cube,
-            "cube_yaw": jnp.stack([jnp.sin(angle), jnp.cos(angle)]),
-            "cube_velocity": state.qvel[n : n + 3],
-            "grasped": grasped.astype(jnp.float32)[None],
-            "to_goal": (TARGET_HEIGHT - cube[2])[None],
-        }
+        position, quat = grasping.pose(state, n)
+        folds = self.shape_values([s.folds for s in self.shapes], state.variant)
+        facts = grasping.object_facts(robot, position, quat, state.qvel[n : n + 3], folds)
+        rise = position[2] - self.resting_height(state.variant)
+        return facts | {"to_goal": (TARGET_RISE - rise)[None]}
 
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, height while grasped (0 to 1) and effort."""
         grasped = facts["grasped"][0]
-        distance = jnp.linalg.norm(facts["to_cube"])
-        height = facts["cube"][2] - CUBE.side / 2
+        distance = jnp.linalg.norm(facts["to_object"])
         return {
             "reach": jnp.where(grasped > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
             "grasp": grasped,
-            "lift": grasped * jnp.clip(height / (TARGET_HEIGHT - CUBE.side / 2), 0.0, 1.0),
+            "lift": grasped * jnp.clip(1.0 - facts["to_goal"][0] / TARGET_RISE, 0.0, 1.0),
             "action": self.effort(action),
         }
 
     def goal(self, facts: base.Facts) -> jax.Array:
-        """The cube is in the gripper and off the table."""
-        lifted = facts["cube"][2] > CUBE.side / 2 + LIFT_HEIGHT
+        """The object is in the gripper and off the table."""
+        lifted = facts["to_goal"][0] < TARGET_RISE - LIFT_HEIGHT
         return (facts["grasped"][0] > 0.5) & lifted
 
     def expert(self, privileged: jax.Array) -> jax.Array:
@@ -109,20 +80,7 @@ class Lift(base.ManipulationEnv):
         """See ManipulationEnv."""
         return {
             "joints": (self.arm.n_joints, "rad"),
-            "tool": (3, "m"),
-            "tool_direction": (2, "1"),
-            "width": (1, "m"),
-            "touch": (2, "1"),
-            "grasped": (1, "1"),
-            "cube": (3, "m"),
-            "to_cube": (3, "m"),
-            "cube_yaw": (2, "1"),
-            "cube_velocity": (3, "m/s"),
+            **grasping.ROBOT_LAYOUT,
+            **grasping.OBJECT_LAYOUT,
             "to_goal": (1, "m"),
         }
-
-
-def _yaw(quat: jax.Array) -> jax.Array:
-    """Rotation about z [] (rad) of a unit quaternion [4]."""
-    w, x, y, z = quat
-    return jnp.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))

@@ -1,14 +1,15 @@
 """Reach: bring the tool to a marker in the air and stay there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.sim import experts, physics, robots, scene
+from jaxpolicy.sim import experts, physics
 from jaxpolicy.sim.tasks import base
+from jaxpolicy.sim.things import Marker, Thing
 
 __all__ = ["Reach"]
 
@@ -19,21 +20,21 @@ TOLERANCE = 0.02  # m
 class Reach(base.ManipulationEnv):
     """The tool within 2 cm of the marker, for five control steps."""
 
-    instruction: ClassVar[str] = "move the gripper to the green marker"
+    instructions: ClassVar[tuple[str, ...]] = ("move the gripper to the green marker",)
     reward_scales: ClassVar[Mapping[str, float]] = {
         "distance": 1.0,
         "success": 1.0,
         "action": -0.005,
     }
 
-    def build_scene(self, robot: robots.Robot) -> scene.Scene:
-        """The robot and a marker."""
-        return scene.build(robot, markers=(scene.Marker("target"),))
+    def things(self) -> Sequence[Sequence[Thing]]:
+        """A marker."""
+        return [(Marker("target"),)]
 
-    def start(self, key: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
         """The robot at rest, the marker anywhere in its box."""
         target = jax.random.uniform(key, (1, 3), minval=np.array(LOWER), maxval=np.array(UPPER))
-        return self.physics.init(self.scene.home, mocap_pos=target)
+        return self.physics.init(self.scene.home, mocap_pos=target, variant=variant)
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
         """`target` and `to_target` [3] (m)."""

@@ -1,0 +1,119 @@
+"""What tasks with an object to grasp share: where it may lie, and facts about it."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolicy.sim import objects, physics, things
+from jaxpolicy.sim.tasks import base
+
+__all__ = [
+    "OBJECT_LAYOUT",
+    "ROBOT_LAYOUT",
+    "is_grasped",
+    "object_facts",
+    "place",
+    "pose",
+    "resting",
+    "solids",
+    "yaw_of",
+]
+
+GRASP_DISTANCE = 0.025  # largest distance between tool and object's centre in a grasp, m
+GRASP_WIDTH = 0.01  # smallest opening of a gripper that holds something, m
+
+# Parts of the privileged observation: fact -> (size, unit).
+ROBOT_LAYOUT: dict[str, tuple[int, str]] = {
+    "tool": (3, "m"),
+    "tool_direction": (2, "1"),
+    "width": (1, "m"),
+    "touch": (2, "1"),
+}
+OBJECT_LAYOUT: dict[str, tuple[int, str]] = {
+    "grasped": (1, "1"),
+    "object": (3, "m"),
+    "to_object": (3, "m"),
+    "object_yaw": (2, "1"),
+    "turn": (1, "rad"),
+    "object_velocity": (3, "m/s"),
+}
+
+
+def solids(name: str, shapes: Sequence[objects.Shape]) -> list[things.Solid]:
+    """One object in each of several shapes, all of one structure."""
+    filled = objects.slots(shapes)
+    return [
+        things.Solid(name, parts, height=shape.rest)
+        for parts, shape in zip(filled, shapes, strict=True)
+    ]
+
+
+def is_grasped(touch: jax.Array, to_object: jax.Array, width: jax.Array) -> jax.Array:
+    """Whether an object is in the gripper, bool [].
+
+    Args:
+      touch: 1 for each pad that presses on something, [2].
+      to_object: from the tool to the object's centre, [3] m.
+      width: opening of the gripper, [1] m.
+    """
+    near = jnp.linalg.norm(to_object) < GRASP_DISTANCE
+    return jnp.all(touch > 0.5) & near & (width[0] > GRASP_WIDTH)
+
+
+def place(
+    key: jax.Array, lower: Sequence[float], upper: Sequence[float], height: jax.typing.ArrayLike
+) -> jax.Array:
+    """Pose [7] of an object on the table: anywhere in the box (m), at any yaw."""
+    key_place, key_turn = jax.random.split(key)
+    xy = jax.random.uniform(
+        key_place, (2,), minval=np.array(lower, np.float32), maxval=np.array(upper, np.float32)
+    )
+    yaw = jax.random.uniform(key_turn, (), minval=-jnp.pi, maxval=jnp.pi)
+    return resting(xy, yaw, height)
+
+
+def resting(xy: jax.Array, yaw: jax.Array, height: jax.typing.ArrayLike) -> jax.Array:
+    """Pose [7] of an object whose origin is at xy [2] and height [] (m), turned by yaw []."""
+    zero = jnp.zeros(2)
+    quat = jnp.concatenate([jnp.cos(yaw / 2)[None], zero, jnp.sin(yaw / 2)[None]])
+    return jnp.concatenate([xy, jnp.asarray(height, jnp.float32)[None], quat])
+
+
+def pose(state: physics.PhysicsState, at: int) -> tuple[jax.Array, jax.Array]:
+    """Position [3] and quaternion [4] of the free joint at qpos address `at`."""
+    return state.qpos[at : at + 3], state.qpos[at + 3 : at + 7]
+
+
+def yaw_of(quat: jax.Array) -> jax.Array:
+    """Rotation about z [] (rad) of a unit quaternion [4]."""
+    w, x, y, z = quat
+    return jnp.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
+def object_facts(
+    robot: base.Facts, position: jax.Array, quat: jax.Array, velocity: jax.Array, folds: jax.Array
+) -> base.Facts:
+    """Facts of the object to grasp, keys as in OBJECT_LAYOUT.
+
+    `object_yaw` is sine and cosine of `folds` times the object's yaw relative to the
+    tool's: equal for all ways to grasp it; `turn` is the rotation to the nearest of them.
+
+    Args:
+      robot: facts of the robot.
+      position, quat, velocity: of the object, [3] m, [4], [3] m/s.
+      folds: see `objects.Shape`, float32 [].
+    """
+    to_object = position - robot["tool"]
+    angle = folds * (yaw_of(quat) - jnp.arctan2(*robot["tool_direction"]))
+    sine, cosine = jnp.sin(angle), jnp.cos(angle)
+    grasped = is_grasped(robot["touch"], to_object, robot["width"])
+    return {
+        "grasped": grasped.astype(jnp.float32)[None],
+        "object": position,
+        "to_object": to_object,
+        "object_yaw": jnp.stack([sine, cosine]),
+        "turn": (jnp.arctan2(sine, cosine) / jnp.maximum(folds, 1.0))[None],
+        "object_velocity": velocity,
+    }

@@ -1,0 +1,103 @@
+"""Open drawer: take the handle of a drawer and pull it open."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolicy.sim import experts, physics
+from jaxpolicy.sim.tasks import base, grasping
+from jaxpolicy.sim.things import Drawer, Thing
+
+__all__ = ["OpenDrawer"]
+
+DRAWER = Drawer()
+LOWER, UPPER = (0.58, -0.1), (0.64, 0.1)  # where the front of the cabinet stands, m
+OPENED = 0.1  # how far the drawer must be open, m
+
+
+class OpenDrawer(base.ManipulationEnv):
+    """The drawer open by 10 cm, held."""
+
+    instructions: ClassVar[tuple[str, ...]] = ("open the drawer",)
+    default_seconds: ClassVar[float] = 4.0
+    reward_scales: ClassVar[Mapping[str, float]] = {
+        "reach": 0.2,
+        "grasp": 0.2,
+        "open": 1.0,
+        "success": 0.5,
+        "action": -0.005,
+    }
+
+    def things(self) -> Sequence[Sequence[Thing]]:
+        """A cabinet with one drawer."""
+        return [(DRAWER,)]
+
+    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+        """The drawer closed, the cabinet somewhere in its box."""
+        low, high = np.array(LOWER, np.float32), np.array(UPPER, np.float32)
+        xy = jax.random.uniform(key, (2,), minval=low, maxval=high)
+        return self.physics.init(
+            self.scene.home, mocap_pos=jnp.append(xy, 0.0)[None], variant=variant
+        )
+
+    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+        """`handle`, `to_handle` [3], `opening` [1] (m), `opening_speed` [1], `grasped` [1]."""
+        n = self.arm.n_joints + 2
+        opening = state.qpos[n]
+        offset = jnp.stack([-0.008 - DRAWER.reach - opening, jnp.zeros(()), DRAWER.height])
+        handle = state.mocap_pos[0] + offset
+        to_handle = handle - robot["tool"]
+        grasped = grasping.is_grasped(robot["touch"], to_handle, robot["width"])
+        return {
+            "handle": handle,
+            "to_handle": to_handle,
+            "opening": opening[None],
+            "opening_speed": state.qvel[n : n + 1],
+            "grasped": grasped.astype(jnp.float32)[None],
+            "yaw": jnp.arctan2(*robot["tool_direction"])[None],
+        }
+
+    def objects_of(self, facts: base.Facts) -> jax.Array:
+        """The handle."""
+        return facts["handle"][None]
+
+    def wanted(self, state: physics.PhysicsState) -> jax.Array:
+        """The handle."""
+        return jnp.zeros(())
+
+    def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
+        """Nearness, grasp, opening in [0, 1] and effort."""
+        grasped = facts["grasped"][0]
+        distance = jnp.linalg.norm(facts["to_handle"])
+        return {
+            "reach": jnp.where(grasped > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
+            "grasp": grasped,
+            "open": jnp.clip(facts["opening"][0] / OPENED, 0.0, 1.0),
+            "action": self.effort(action),
+        }
+
+    def goal(self, facts: base.Facts) -> jax.Array:
+        """The drawer is open."""
+        return facts["opening"][0] > OPENED
+
+    def expert(self, privileged: jax.Array) -> jax.Array:
+        """See `experts.open_drawer`."""
+        facts = self.split_privileged(privileged)
+        return self.encode_action(facts, experts.open_drawer(facts, self.limits))
+
+    @property
+    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
+        """See ManipulationEnv."""
+        return {
+            "joints": (self.arm.n_joints, "rad"),
+            **grasping.ROBOT_LAYOUT,
+            "yaw": (1, "rad"),
+            "grasped": (1, "1"),
+            "handle": (3, "m"),
+            "to_handle": (3, "m"),
+            "opening": (1, "m"),
+            "opening_speed": (1, "m/s"),
+        }

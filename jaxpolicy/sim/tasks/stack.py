@@ -1,0 +1,117 @@
+"""Stack: put the red cube onto the green one and let go."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy.sim import experts, objects, physics
+from jaxpolicy.sim.tasks import base, grasping
+from jaxpolicy.sim.things import Solid, Thing
+
+__all__ = ["Stack"]
+
+LOWER, UPPER = (0.42, -0.14), (0.58, 0.14)  # where cubes appear, m
+APART = 0.1  # least distance between them: room for the fingers, m
+SIDE = 2.0 * objects.CUBE.rest  # m
+OFFSET, HEIGHT = 0.02, 0.006  # how far from its place above the other the cube may be, m
+SLOW = 0.05  # m/s
+
+
+class Stack(base.ManipulationEnv):
+    """The red cube at rest on the green one, out of the gripper, held."""
+
+    instructions: ClassVar[tuple[str, ...]] = ("stack the red cube on the green cube",)
+    default_seconds: ClassVar[float] = 5.0
+    reward_scales: ClassVar[Mapping[str, float]] = {
+        "reach": 0.2,
+        "grasp": 0.2,
+        "carry": 0.6,
+        "placed": 1.0,
+        "success": 0.5,
+        "action": -0.005,
+    }
+
+    def things(self) -> Sequence[Sequence[Thing]]:
+        """Two cubes that meet each other."""
+        red = Solid("cube", stackable=True)
+        green = Solid("support", colour="green", stackable=True, place=(0.5, 0.12))
+        return [(red, green)]
+
+    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+        """Both cubes on the table at any yaw, apart."""
+        key_first, key_second, key_turn = jax.random.split(key, 3)
+        first = grasping.place(key_first, LOWER, UPPER, SIDE / 2)
+        second = _apart(key_second, key_turn, first)
+        robot = jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
+        return self.physics.init(jnp.concatenate([robot, first, second]), variant=variant)
+
+    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+        """Facts of the red cube, `support` [3], `to_place` [3] (m), `placed` [1]."""
+        n = self.arm.n_joints + 2
+        position, quat = grasping.pose(state, n)
+        support, _ = grasping.pose(state, n + 7)
+        facts = grasping.object_facts(
+            robot, position, quat, state.qvel[n : n + 3], jnp.full((), 4.0)
+        )
+        to_place = support + jnp.array([0.0, 0.0, SIDE]) - position
+        near = jnp.linalg.norm(to_place[:2]) < OFFSET
+        placed = near & (jnp.abs(to_place[2]) < HEIGHT) & (jnp.max(robot["touch"]) < 0.5)
+        return facts | {
+            "support": support,
+            "to_place": to_place,
+            "placed": placed.astype(jnp.float32)[None],
+        }
+
+    def objects_of(self, facts: base.Facts) -> jax.Array:
+        """Both cubes."""
+        return jnp.stack([facts["object"], facts["support"]])
+
+    def wanted(self, state: physics.PhysicsState) -> jax.Array:
+        """The red one."""
+        return jnp.zeros(())
+
+    def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
+        """Nearness, grasp, nearness of the carried cube to its place, effort."""
+        grasped, placed = facts["grasped"][0], facts["placed"][0]
+        distance = jnp.linalg.norm(facts["to_object"])
+        had = jnp.maximum(grasped, placed)
+        return {
+            "reach": jnp.where(had > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
+            "grasp": had,
+            "carry": had * (1.0 - jnp.tanh(5.0 * jnp.linalg.norm(facts["to_place"]))),
+            "placed": placed,
+            "action": self.effort(action),
+        }
+
+    def goal(self, facts: base.Facts) -> jax.Array:
+        """The red cube rests on the green one, out of the gripper."""
+        slow = jnp.linalg.norm(facts["object_velocity"]) < SLOW
+        return (facts["placed"][0] > 0.5) & slow
+
+    def expert(self, privileged: jax.Array) -> jax.Array:
+        """See `experts.stack`."""
+        facts = self.split_privileged(privileged)
+        return self.encode_action(facts, experts.stack(facts, self.limits))
+
+    @property
+    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
+        """See ManipulationEnv."""
+        return {
+            "joints": (self.arm.n_joints, "rad"),
+            **grasping.ROBOT_LAYOUT,
+            **grasping.OBJECT_LAYOUT,
+            "support": (3, "m"),
+            "to_place": (3, "m"),
+            "placed": (1, "1"),
+        }
+
+
+def _apart(key: jax.Array, key_turn: jax.Array, other: jax.Array) -> jax.Array:
+    """A pose [7] at least APART from `other` [7]: the first of 16 that is, or the farthest."""
+    tries = jax.vmap(lambda k: grasping.place(k, LOWER, UPPER, SIDE / 2))(jax.random.split(key, 16))
+    distance = jnp.linalg.norm(tries[:, :2] - other[:2], axis=1)
+    chosen = jnp.where((distance > APART).any(), jnp.argmax(distance > APART), jnp.argmax(distance))
+    yaw = jax.random.uniform(key_turn, (), minval=-jnp.pi, maxval=jnp.pi)
+    return grasping.resting(tries[chosen, :2], yaw, SIDE / 2)
