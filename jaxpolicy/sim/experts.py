@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jaxpolicy.sim import control
 
 __all__ = [
-    "Lane",
     "detour",
     "grasp",
     "lift",
@@ -178,30 +177,22 @@ def _turn_to_line(ahead: jax.Array, yaw: jax.Array) -> jax.Array:
     return goals[jnp.argmin(cost)] - yaw
 
 
-class Lane(NamedTuple):
-    """How the detour passes the post: offsets from the post, m.
-
-    Attributes:
-      before, beyond: x where the way round begins and ends.
-      aside: y of the way round.
-    """
-
-    before: float = -0.1
-    beyond: float = 0.09
-    aside: float = 0.18
+# How the detour passes the post: offsets from it of where the way round begins and ends
+# (x) and of the way round (y), m.
+LANE_BEFORE, LANE_BEYOND, LANE_ASIDE = -0.1, 0.09, 0.18
 
 
-def detour(facts: Facts, limits: control.Limits, lane: Lane = Lane()) -> jax.Array:
+def detour(facts: Facts, limits: control.Limits) -> jax.Array:
     """Round the post on the side that `side` says, then to the target; see `Detour`."""
     tool, post, side = facts["tool"], facts["post"], facts["side"][0]
     x, y = tool[0] - post[0], side * (tool[1] - post[1])
     height = facts["to_target"][2]
-    aside = side * lane.aside + post[1] - tool[1]
-    clear = y > lane.aside - 0.02
-    out = jnp.stack([jnp.minimum(lane.before - x, 0.0), aside, height])
-    onward = jnp.stack([lane.beyond + 0.03 - x, aside, height])
+    aside = side * LANE_ASIDE + post[1] - tool[1]
+    clear = y > LANE_ASIDE - 0.02
+    out = jnp.stack([jnp.minimum(LANE_BEFORE - x, 0.0), aside, height])
+    onward = jnp.stack([LANE_BEYOND + 0.03 - x, aside, height])
     move = jnp.where(clear, onward, out)
-    move = jnp.where(x > lane.beyond, facts["to_target"], move)
+    move = jnp.where(x > LANE_BEYOND, facts["to_target"], move)
     yaw = jnp.arctan2(*facts["tool_direction"])
     return _action(move, -yaw, jnp.ones(()), limits)
 

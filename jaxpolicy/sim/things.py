@@ -215,7 +215,7 @@ def _volume(part: objects.Part) -> float:
 
 
 def _geoms(
-    name: str, kind: str, parts: Sequence[objects.Part], material: str, mass: float = 0.0
+    name: str, kind: str, parts: Sequence[objects.Part], material: str, mass: float = 1.0
 ) -> str:
     """MJCF of a body's geoms `name_<k>` of the class `kind`, of `mass` (kg) each."""
     return "".join(
