@@ -9,7 +9,6 @@ Axis letters: E worlds at once, A action.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -146,13 +145,13 @@ def _step(env: Env, state: State, action: jax.Array) -> State:
     return jax.vmap(env.step)(state.replace(obs=plain), action)
 
 
-def check_action(spec: ActionSpec, action: Any, seeds: Sequence[int], t: int) -> np.ndarray:
+def check_action(spec: ActionSpec, action: Any, seeds: np.ndarray, t: int) -> np.ndarray:
     """What a controller returned, float32 [E, A].
 
     Args:
       spec: of the world.
       action: what it returned.
-      seeds: of the E episodes, for the message.
+      seeds: of the E episodes [E], for the message.
       t: step.
 
     Raises:
@@ -169,7 +168,7 @@ def check_action(spec: ActionSpec, action: Any, seeds: Sequence[int], t: int) ->
     if not finite.all():
         raise InputError(
             f"the controller returned a NaN or infinite action at step {t} of the episode with "
-            f"seed {np.asarray(seeds)[~finite][0]}"
+            f"seed {seeds[~finite][0]}"
         )
     return action.astype(np.float32)
 
