@@ -100,18 +100,23 @@ def main() -> None:
     camera = model.camera(flags.camera).id
     geoms = len(render.RenderScene.from_model(model).geom_ids)
     print(f"{flags.task}: {geoms} geoms, {flags.size} x {flags.size}, batches of {flags.batch}")
-    for shadows in (True, False):
-        options = render.RenderOptions(shadows=shadows)
+    kinds = {
+        "shadows": render.RenderOptions(),
+        "no shadows": render.RenderOptions(shadows=False),
+        "shadows, textures, sensor": render.RenderOptions(textures=True, sensor=True),
+    }
+    for name, options in kinds.items():
         work, compiling = ray_caster(model, camera, flags.size, flags.batch, options)
         speed = rate(work, flags.batch, flags.seconds)
-        print(f"ray caster  shadows={shadows!s:5}  {speed:7.0f} images/CPU-s  "
+        print(f"ray caster  {name:26}{speed:7.0f} images/CPU-s  "
               f"(compiled in {compiling:.1f} CPU-s)")  # fmt: skip
     if "MUJOCO_GL" not in os.environ:
         print("MuJoCo      left out: set MUJOCO_GL=egl or MUJOCO_GL=osmesa")
         return
     for shadows in (True, False):
         speed = rate(mujoco_renderer(model, camera, flags.size, shadows), 1, flags.seconds)
-        print(f"MuJoCo      shadows={shadows!s:5}  {speed:7.0f} images/CPU-s")
+        name = "shadows" if shadows else "no shadows"
+        print(f"MuJoCo      {name:26}{speed:7.0f} images/CPU-s")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.sim import raycast
+from jaxpolicy.sim import raycast, sensor, textures
 from jaxpolicy.sim.render_scene import (
     BOX,
     CAPSULE,
@@ -53,11 +53,16 @@ class RenderOptions:
         the lights' radius, at that many times the cost of shadows.
       samples: rays per pixel along each axis, averaged in rgb; depth and segmentation
         are those of one ray near the middle.
+      textures: draw the appearance's checkers and noise, also on geoms whose model has
+        one colour.
+      sensor: apply the appearance's blur and sensor noise.
     """
 
     shadows: bool = True
     shadow_rays: int = 1
     samples: int = 1
+    textures: bool = False
+    sensor: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.shadow_rays < 1:
@@ -119,9 +124,13 @@ def render(
     look = scene.appearance if appearance is None else appearance
     shot = _Shot(scene, jax.tree.map(jnp.asarray, look), options, view)
     ys = _pixel_centres(height * n) * tangent
-    blocks = ys.reshape(-1, _rows_per_block(height, width * n, n))
+    # The sensor reads each pixel thrice: XLA CPU inlines a loop of one block, and would
+    # then draw the picture thrice.
+    blocks = ys.reshape(-1, _rows_per_block(height, width * n, n, 1 + options.sensor))
     drawn = jax.lax.map(functools.partial(_draw_rows, shot), blocks)
     packed, depth, ids = (x.reshape(height, width) for x in drawn)
+    if options.sensor:
+        packed = _sense(shot.look, packed)
     return RenderOutput(_unpack(packed), depth, ids)
 
 
@@ -180,9 +189,9 @@ def _pixel_centres(n: int) -> np.ndarray:
     return (1.0 - (2.0 * np.arange(n) + 1.0) / n).astype(np.float32)
 
 
-def _rows_per_block(height: int, width: int, samples: int) -> int:
-    """Largest number of rows of rays that divides the picture and fits a block."""
-    rows = [r for r in range(1, height + 1) if height % r == 0]
+def _rows_per_block(height: int, width: int, samples: int, blocks: int) -> int:
+    """Largest number of rows of rays that divides the picture into `blocks` or more that fit."""
+    rows = [r for r in range(1, max(height // blocks, 1) + 1) if height % r == 0]
     fitting = [r for r in rows if r * samples * width <= _BLOCK_RAYS]
     return max(fitting, default=1) * samples
 
@@ -214,12 +223,24 @@ def _pack(look: Appearance, colour: Vector, samples: int) -> jax.Array:
         h, w = colour[0].shape
         grid = (h // samples, samples, w // samples, samples)
         colour = [c.reshape(grid).mean(axis=(1, 3)) for c in colour]
-    levels = [(c + 0.5).astype(jnp.int32) for c in colour]
-    return levels[0] | levels[1] << 8 | levels[2] << 16
+    return _bytes(colour)
+
+
+def _bytes(levels: Vector) -> jax.Array:
+    """int32 [...] whose low bytes are three channels in [0, 255], rounded."""
+    red, green, blue = ((levels[c] + 0.5).astype(jnp.int32) for c in range(3))
+    return red | green << 8 | blue << 16
+
+
+def _sense(look: Appearance, packed: jax.Array) -> jax.Array:
+    """A packed picture [H, W] as lens and sensor see it."""
+    planes = jnp.stack([packed >> shift & 255 for shift in (0, 8, 16)]).astype(jnp.float32)
+    planes = sensor.add_noise(sensor.blur(planes, look.blur), look.sensor_noise, look.sensor_seed)
+    return _bytes(jnp.clip(planes, 0.0, 255.0))
 
 
 def _unpack(packed: jax.Array) -> jax.Array:
-    """uint8 [..., 3] from int32 [...]; the inverse of `_pack`'s last line."""
+    """uint8 [..., 3] from int32 [...]; the inverse of `_bytes`."""
     return jax.lax.bitcast_convert_type(packed, jnp.uint8)[..., :3]
 
 
@@ -321,14 +342,29 @@ def _surface(shot: _Shot, world: Vector, hits: _Hits) -> _Surface:
     q = [_dot(m[i], point) + at_hit(offset[:, i]) for i in range(3)]
     n = _canonical_normal(shot.scene, q, at_hit(half[:, 0]), hits.slot)
     normal = _unit([_dot([m[0][j], m[1][j], m[2][j]], n) for j in range(3)])
-    colour = [at_hit(look.rgb[ids, c]) for c in range(3)]
-    if shot.scene.checkered:
-        squares = look.squares[ids] / shot.scene.scale[:, :2]
-        x, y = (jnp.floor(q[i] * at_hit(squares[:, i])).astype(jnp.int32) for i in range(2))
-        odd = ((x + y) & 1) > 0
-        colour = [jnp.where(odd, at_hit(look.rgb2[ids, c]), colour[c]) for c in range(3)]
+    colour = _colour(shot, q, at_hit)
     finish = (at_hit(c[ids]) for c in (look.specular, look.shininess, look.emission))
     return _Surface(point, normal, _unit([-w for w in world]), colour, *finish)
+
+
+def _colour(shot: _Shot, q: Vector, at_hit: Callable[[Array], jax.Array]) -> Vector:
+    """Colour of every hit, at `q` of its slot's canonical frame."""
+    look, ids = shot.look, np.asarray(shot.scene.geom_ids)
+    colour = [at_hit(look.rgb[ids, c]) for c in range(3)]
+    if not (shot.scene.checkered or shot.options.textures):
+        return colour
+    second = [at_hit(look.rgb2[ids, c]) for c in range(3)]
+    # Metres are canonical units over the scale; a hidden slot has none and is never hit.
+    metres = 1.0 / jnp.maximum(shot.scene.scale, 1e-9)
+    squares = look.squares[ids] * metres[:, :2]
+    odd = textures.is_odd_square([q[i] * at_hit(squares[:, i]) for i in range(2)])
+    if not shot.options.textures:
+        return [jnp.where(odd, second[c], colour[c]) for c in range(3)]
+    grain, phase = look.grain[ids], at_hit(look.phase[ids])
+    cells = grain[:, None] * metres
+    noise = textures.value_noise([q[i] * at_hit(cells[:, i]) + phase for i in range(3)])
+    share = jnp.where(at_hit(grain) > 0.0, noise, odd.astype(jnp.float32))
+    return [colour[c] + (second[c] - colour[c]) * share for c in range(3)]
 
 
 def _canonical_normal(scene: RenderScene, q: Vector, half: jax.Array, slot: jax.Array) -> Vector:

@@ -5,9 +5,11 @@ L active lights.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 
@@ -30,17 +32,20 @@ _KINDS = {
 }
 _VISIBLE_GROUPS = 3  # MuJoCo's viewer shows geom groups 0, 1 and 2
 _UNBOUNDED = 1e9  # half-size of an infinite plane, m
+_HIDDEN = 2.5e-4  # geoms of which no half-size is larger are not drawn, m
 _DEFAULT_RGBA = np.asarray((0.5, 0.5, 0.5, 1.0), np.float32)
 _DEFAULT_SKY = ((0.86, 0.90, 0.94), (0.50, 0.66, 0.84))
 
 
 class Appearance(NamedTuple):
-    """What may look different without moving; all float32, colours in [0, 1].
+    """What may look different without moving; float32 but the seed, colours in [0, 1].
 
     Attributes:
       rgb: [G, 3] colour of each geom.
-      rgb2: [G, 3] colour of the other squares of its checker, equal to rgb for none.
+      rgb2: [G, 3] the other colour of its pattern, equal to rgb for none.
       squares: [G, 2] checker squares per metre along the geom's x and y.
+      grain: [G] cells per metre of smooth noise between both colours; 0 for a checker.
+      phase: [G] where in the noise the geom's origin is, cells.
       specular: [G] strength of the highlight.
       shininess: [G] sharpness of the highlight in [0, 1].
       emission: [G] share of the colour seen without light.
@@ -54,11 +59,16 @@ class Appearance(NamedTuple):
       sky: [2, 3] colour at the horizon and at the zenith.
       exposure: [] factor on all colours.
       white_balance: [3] factor per channel.
+      blur: [] standard deviation of the lens's blur, pixels.
+      sensor_noise: [] standard deviation of the sensor's noise, levels of 255.
+      sensor_seed: uint32 [] which noise.
     """
 
     rgb: Array
     rgb2: Array
     squares: Array
+    grain: Array
+    phase: Array
     specular: Array
     shininess: Array
     emission: Array
@@ -73,13 +83,20 @@ class Appearance(NamedTuple):
     sky: Array
     exposure: Array
     white_balance: Array
+    blur: Array
+    sensor_noise: Array
+    sensor_seed: Array
 
     @classmethod
     def from_model(cls, model: mujoco.MjModel) -> "Appearance":
         """The model's own colours, materials, checkers and lights."""
         fields = {**_materials(model), **_lighting(model)}
-        fields |= {"sky": _sky(model), "exposure": np.ones(()), "white_balance": np.ones(3)}
-        return cls(**{name: np.asarray(value, np.float32) for name, value in fields.items()})
+        none = np.zeros(model.ngeom)
+        fields |= {"sky": _sky(model), "grain": none, "phase": none}
+        fields |= {"exposure": np.ones(()), "white_balance": np.ones(3)}
+        fields |= {"blur": np.zeros(()), "sensor_noise": np.zeros(())}
+        numbers = {name: np.asarray(value, np.float32) for name, value in fields.items()}
+        return cls(**numbers, sensor_seed=np.zeros((), np.uint32))
 
 
 @jax.tree_util.register_dataclass
@@ -88,7 +105,8 @@ class RenderScene:
     """Geometry and default appearance of a model.
 
     Attributes:
-      scale: float32 [S, 3] factors that bring each slot to its canonical primitive.
+      scale: float32 [S, 3] factors that bring each slot to its canonical primitive; zero
+        for what is too small to draw, which no ray then enters.
       half: float32 [S, 2] half-sizes of planes; half-length of capsules in radii.
       appearance: the model's own Appearance.
       geom_ids: model geom id of each slot.
@@ -112,17 +130,20 @@ class RenderScene:
     def from_model(cls, model: mujoco.MjModel) -> "RenderScene":
         """Collects the visible geoms (alpha above 0, group below 3) of a model.
 
+        A geom of at most a quarter of a millimetre in every direction keeps its slot but
+        is not drawn: that is how a pool of models leaves objects out.
+
         Raises:
           InputError: a visible geom is not a primitive, or nothing is visible.
         """
         slots = sorted((_kind(model, i), i) for i in range(model.ngeom) if _visible(model, i))
         if not slots:
             raise InputError("nothing to render: no geom has alpha > 0 and group < 3")
-        shapes = [_shape(kind, _size(model, i)) for kind, i in slots]
+        scale, half = _shapes(model, slots)
         looks = Appearance.from_model(model)
         return cls(
-            scale=np.asarray([s for s, _ in shapes], np.float32),
-            half=np.asarray([h for _, h in shapes], np.float32),
+            scale=scale,
+            half=half,
             appearance=looks,
             geom_ids=tuple(i for _, i in slots),
             counts=tuple(sum(k == kind for k, _ in slots) for kind in range(5)),
@@ -131,6 +152,32 @@ class RenderScene:
             near=float(model.vis.map.znear * model.stat.extent),
             far=float(model.vis.map.zfar * model.stat.extent),
         )
+
+    def of_pool(self, models: Sequence[mujoco.MjModel]) -> "RenderScene":
+        """This scene with the shapes of K variants of its model: scale [K, S, 3], half [K, S, 2].
+
+        Raises:
+          InputError: a geom is of another type in one of them.
+        """
+        kinds = np.repeat(np.arange(len(self.counts)), self.counts)
+        slots = list(zip(kinds.tolist(), self.geom_ids, strict=True))
+        for model in models:
+            if any(_kind(model, i) != kind for kind, i in slots):
+                raise InputError("models of one pool must have the same types of geoms")
+        scale, half = zip(*(_shapes(model, slots) for model in models), strict=True)
+        return dataclasses.replace(self, scale=np.stack(scale), half=np.stack(half))
+
+    def pick(self, variant: Array) -> "RenderScene":
+        """One variant, int [], of a scene `of_pool`."""
+        scale, half = jnp.asarray(self.scale)[variant], jnp.asarray(self.half)[variant]
+        return dataclasses.replace(self, scale=scale, half=half)
+
+
+def _shapes(model: mujoco.MjModel, slots: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
+    """`scale` [S, 3] and `half` [S, 2] of slots (kind, geom)."""
+    shapes = [_shape(kind, _size(model, i)) for kind, i in slots]
+    scale, half = zip(*shapes, strict=True)
+    return np.asarray(scale, np.float32), np.asarray(half, np.float32)
 
 
 def _visible(model: mujoco.MjModel, geom: int) -> bool:
@@ -166,6 +213,8 @@ def _shape(kind: int, size: np.ndarray) -> tuple[list[float], list[float]]:
     x, y, z = (float(v) for v in size)
     if kind == PLANE:
         return [1.0, 1.0, 1.0], [x or _UNBOUNDED, y or _UNBOUNDED]
+    if max(x, y, z) <= _HIDDEN:
+        return [0.0, 0.0, 0.0], [0.0, 0.0]
     if kind in (ELLIPSOID, BOX):
         return [1.0 / x, 1.0 / y, 1.0 / z], [0.0, 0.0]
     if kind == CAPSULE:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
-from jaxpolicy.sim import raycast, render
+from jaxpolicy.sim import raycast, render, textures
 from jaxpolicy.sim.render import Appearance, RenderOptions, RenderScene
 from jaxpolicy.specs import InputError
 
@@ -362,6 +362,89 @@ def test_checker_squares_by_hand():
     assert (tile[:, 1:] != tile[:, :-1]).all()
 
 
+LIT = """<mujoco><visual><headlight ambient="1 1 1" diffuse="0 0 0" specular="0 0 0"/></visual>
+<worldbody><camera name="top" pos="0 0 1" fovy="90"/><geom type="plane" size="0 0 1"
+rgba="0 0 0 1"/></worldbody></mujoco>"""  # colours are seen as they are
+TEXTURED = RenderOptions(shadows=False, textures=True)
+
+
+def test_appearance_can_put_a_checker_on_any_geom():
+    model, data = load(LIT)
+    look = Appearance.from_model(model)
+    look = look._replace(rgb2=look.rgb2 + 1.0, squares=look.squares + 2.0)
+    red = picture(model, data, "top", look, 16, TEXTURED).rgb[..., 0]
+    # As in test_checker_squares_by_hand: 4 x 4 squares of 4 x 4 pixels over 2 m.
+    assert set(np.unique(red)) == {0, 255}
+    assert (red.reshape(4, 4, 4, 4) == red[::4, ::4].reshape(4, 1, 4, 1)).all()
+    plain = picture(model, data, "top", look, 16, FLAT)
+    assert (plain.rgb == 0).all()
+
+
+def test_noise_is_drawn_in_metres_of_the_geom():
+    model, data = load(LIT)
+    look = Appearance.from_model(model)
+    look = look._replace(rgb2=look.rgb2 + 1.0, grain=look.grain + 4.0, phase=look.phase + 0.5)
+    red = picture(model, data, "top", look, 16, TEXTURED).rgb[..., 0] / 255.0
+    # Pixel (row i, column j) sees x = (2 j + 1) / 16 - 1 m and y = 1 - (2 i + 1) / 16 m,
+    # with 4 cells per metre.
+    centres = (2.0 * np.arange(16) + 1.0) / 16.0 - 1.0
+    x, y = np.meshgrid(4.0 * centres + 0.5, -4.0 * centres + 0.5)
+    expected = textures.value_noise([jnp.asarray(x), jnp.asarray(y), jnp.full((16, 16), 0.5)])
+    np.testing.assert_allclose(red, expected, atol=0.01)
+    assert red.std() > 0.1
+
+
+def test_geoms_that_are_too_small_leave_no_trace():
+    """Shrunk to 0.1 mm, geoms of every type cast no shadow and no speck, wherever they are."""
+    rng = np.random.default_rng(0)
+    specks = "".join(
+        f'<geom type="{TYPES[i % 5]}" size="1e-4 1e-4 1e-4" pos="{x:.4f} {y:.4f} {z:.4f}"/>'
+        for i, (x, y, z) in enumerate(rng.uniform(-0.3, 0.3, (40, 3)) + [0, 0, 2])
+    )
+    xml = SUN.format(alpha=1, group=0)
+    with_specks = xml.replace("</worldbody>", specks + "</worldbody>")
+    clean, dotted = (picture(*load(x), "top", options=HARD) for x in (xml, with_specks))
+    np.testing.assert_array_equal(dotted.segmentation, clean.segmentation)
+    np.testing.assert_array_equal(dotted.rgb, clean.rgb)
+    np.testing.assert_allclose(dotted.depth, clean.depth, rtol=1e-4)
+
+
+def test_pool_of_shapes_is_picked_by_a_traced_index():
+    small, large = (
+        load(SUN.format(alpha=1, group=0).replace(".5 .5", s)) for s in (".2 .2", ".4 .4")
+    )
+    scene = RenderScene.from_model(small[0]).of_pool([small[0], large[0]])
+    shots = jax.vmap(lambda i: draw(scene.pick(i), poses(small[1], 0), 60.0))(jnp.arange(2))
+    # Half-widths .2 and .4 at depth 1.9: 48 x h / (1.9 tan 30) = 8.75 and 17.5 pixels of
+    # the middle row: those with |2 i - 47| / 48 < .182 and < .365, i.e. 8 and 18.
+    assert (shots.segmentation[:, SIZE // 2] == 1).sum(axis=1).tolist() == [8, 18]
+    other = load(SUN.format(alpha=1, group=0).replace('"box" type="box"', '"box" type="sphere"'))
+    with pytest.raises(InputError, match="same types of geoms"):
+        scene.of_pool([small[0], other[0]])
+
+
+def test_blur_and_sensor_noise_are_dynamic():
+    model, data = load(SUN.format(alpha=1, group=0))
+    look, options = Appearance.from_model(model), RenderOptions(sensor=True)
+    plain = picture(model, data, "top", options=HARD)
+    off = picture(model, data, "top", look, options=options)
+    np.testing.assert_array_equal(off.rgb, plain.rgb)
+    soft = look._replace(blur=np.float32(1.0))
+    blurred = picture(model, data, "top", soft, options=options)
+    noisy = look._replace(sensor_noise=np.float32(5.0), sensor_seed=np.uint32(7))
+    grain = picture(model, data, "top", noisy, options=options)
+    for out in (blurred, grain):
+        np.testing.assert_array_equal(out.segmentation, plain.segmentation)
+    # A step edge between two even areas: blurred values lie between them.
+    row = blurred.rgb[SIZE // 2, :, 1].astype(int)
+    assert row.min() == 0
+    assert row.max() == 153
+    assert len(np.unique(row)) > 4
+    error = grain.rgb[:8].astype(float) - plain.rgb[:8]
+    assert abs(error.std() - 5.0) < 0.3
+    assert abs(error.mean()) < 0.3
+
+
 def test_spot_light_is_dark_outside_its_cone():
     xml = """<mujoco><visual><headlight active="0"/></visual><worldbody>
     <light pos="0 0 1" dir="0 0 -1" cutoff="30" diffuse="1 1 1" specular="0 0 0"/>
@@ -391,7 +474,9 @@ def test_colours_come_from_geom_or_material():
     np.testing.assert_allclose(look.rgb, [[0.1, 0.2, 0.3], [1, 0, 0], [0.5, 0.5, 0.5]], atol=1e-6)
     np.testing.assert_allclose(look.specular, [0.7, 0.7, 0.5], atol=1e-6)
     np.testing.assert_allclose(look.emission, [0.2, 0.2, 0.0], atol=1e-6)
-    assert {np.asarray(x).dtype for x in look} == {np.dtype("float32")}
+    kinds = {k: np.asarray(x).dtype.name for k, x in look._asdict().items()}
+    assert kinds.pop("sensor_seed") == "uint32"
+    assert set(kinds.values()) == {"float32"}
 
 
 def test_what_cannot_be_drawn_is_named():
