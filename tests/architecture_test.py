@@ -110,7 +110,7 @@ def test_schema_needs_the_standard_library_only():
     assert roots <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("name", ["jaxpolicy.specs", "jaxpolicy.chunking"])
+@pytest.mark.parametrize("name", ["jaxpolicy.specs", "jaxpolicy.chunking", "jaxpolicy.text"])
 def test_numeric_core_needs_numpy_only(name):
     (module,) = [m for m in CODE if m.name == name]
     roots = {i.target.split(".")[0] for i in layers.imports(module)}

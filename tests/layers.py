@@ -17,7 +17,7 @@ LIBRARY = ("jaxpolicy",)
 PROGRAMS = ("launch", "configs")
 ALL = (*LIBRARY, *PROGRAMS, "benchmarks", "tests")
 
-SPECS = ("jaxpolicy.schema", "jaxpolicy.specs", "jaxpolicy.chunking")
+SPECS = ("jaxpolicy.schema", "jaxpolicy.specs", "jaxpolicy.chunking", "jaxpolicy.text")
 CORE = (*SPECS, "jaxpolicy.types", "jaxpolicy.normalization")
 CONFIGS = (
     "jaxpolicy.sim.config",
@@ -36,6 +36,7 @@ TABLE = {
     "jaxpolicy.schema": (),
     "jaxpolicy.specs": ("jaxpolicy.schema",),
     "jaxpolicy.chunking": ("jaxpolicy.schema", "jaxpolicy.specs"),
+    "jaxpolicy.text": ("jaxpolicy.schema", "jaxpolicy.specs"),
     "jaxpolicy.types": SPECS,
     "jaxpolicy.normalization": (*SPECS, "jaxpolicy.types"),
     "jaxpolicy.sim": CORE,
