@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
+from jaxpolicy import text
 from jaxpolicy.sim import control, objects, physics, robots, scene
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.sim.tasks import incidents
@@ -36,8 +37,9 @@ class ManipulationEnv(Env):
     `privileged`; `state.metrics` holds `success` (the goal has held for `held_steps`
     control steps up to now) and every reward term as `reward/<term>`, scaled.
     `state.info["facts"]` says what went wrong (see incidents.py), and
-    `state.info["instruction"]` (int32 []) which of `instructions` is asked for. Episodes
-    do not end by themselves.
+    `state.info["instruction"]` (int32 []) which of `instructions` is asked for; where there
+    are several, or a text encoder is configured, `state.obs` holds it as `language` [L].
+    Episodes do not end by themselves.
 
     Attributes:
       config: how the world was made.
@@ -67,6 +69,7 @@ class ManipulationEnv(Env):
         self.arm = robots.get(config.robot)
         self.shapes = self._chosen_shapes()
         self.held_steps = held_steps(config.control_hz)
+        self._language = self._encoded_instructions()
         substeps, timestep = _timing(config.control_hz)
         self.scene = scene.build(self.arm, *self.things(), timestep=timestep)
         self.physics = physics.make_physics(
@@ -144,7 +147,7 @@ class ManipulationEnv(Env):
         state = state.replace(memory={**state.memory, **memory})
         names = [f"reward/{name}" for name in self.reward_scales]
         metrics = {"success": zero} | dict.fromkeys(names, zero)
-        return State(state, self.observe(facts), zero, zero, metrics, self._info(state))
+        return State(state, self.observe(facts, state), zero, zero, metrics, self._info(state))
 
     def step(self, state: State, action: jax.Array) -> State:
         """One control step."""
@@ -167,7 +170,7 @@ class ManipulationEnv(Env):
         scaled = {f"reward/{k}": s * terms[k] for k, s in self.reward_scales.items()}
         return state.replace(
             pipeline_state=after,
-            obs=self.observe(facts),
+            obs=self.observe(facts, after),
             reward=jnp.sum(jnp.stack(list(scaled.values()))),
             metrics={**state.metrics, "success": success, **scaled},
             info={**state.info, **self._info(after)},
@@ -179,7 +182,10 @@ class ManipulationEnv(Env):
         layout = self.privileged_layout.values()
         units = ",".join(u for n, u in layout for _ in range(n))
         privileged = ArraySpec("privileged", (sum(n for n, _ in layout),), unit=units)
-        return (privileged, self._proprio_spec())
+        specs = (privileged, self._proprio_spec())
+        if self._language is None:
+            return specs
+        return (ArraySpec("language", self._language.shape[1:]), *specs)
 
     @property
     def observation_size(self) -> Mapping[str, Any]:
@@ -228,14 +234,18 @@ class ManipulationEnv(Env):
         robot = self._robot_facts(state)
         return robot | self.task_facts(state, robot)
 
-    def observe(self, facts: Facts) -> dict[str, jax.Array]:
-        """`proprio` [P] and `privileged` [K]."""
+    def observe(self, facts: Facts, state: physics.PhysicsState) -> dict[str, jax.Array]:
+        """`proprio` [P], `privileged` [K] and, where there is a choice, `language` [L]."""
         names = ("joints", "joint_velocities", "width", "tool", "tool_direction")
         privileged = [facts[name] for name in self.privileged_layout]
-        return {
+        observation = {
             "privileged": jnp.concatenate(privileged).astype(jnp.float32),
             "proprio": jnp.concatenate([facts[name] for name in names]).astype(jnp.float32),
         }
+        if self._language is None:
+            return observation
+        language = jnp.asarray(self._language)[self.instruction_of(state)]
+        return observation | {"language": language}
 
     def split_privileged(self, privileged: jax.Array) -> Facts:
         """Inverse of `observe` for the privileged vector [K]."""
@@ -254,6 +264,10 @@ class ManipulationEnv(Env):
         """A Cartesian action [5] as one of this environment's kind [A]."""
         return control.encode(self.action_spec, self.arm, facts["joints"], cartesian)
 
+    def robot_at_home(self) -> jax.Array:
+        """Generalised positions [J + 2] of the robot at rest, gripper open."""
+        return jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
+
     def shape_values(self, values: Sequence[float], variant: jax.Array) -> jax.Array:
         """The value [] of a model's shape, given one per model."""
         return jnp.asarray(values, jnp.float32)[variant]
@@ -271,6 +285,11 @@ class ManipulationEnv(Env):
                 f"the task '{self.task}' has no object to choose: leave env.objects ''"
             )
         return objects.get(self.config.objects)
+
+    def _encoded_instructions(self) -> np.ndarray | None:
+        """Embeddings [N, L] of the instructions, None where nobody asks for them."""
+        name = self.config.text_encoder or ("hash" if len(self.instructions) > 1 else "")
+        return text.get(name).encode(self.instructions) if name else None
 
     def _start(self, rng: jax.Array) -> physics.PhysicsState:
         """Draws the model where there are several, then the start."""

@@ -17,6 +17,7 @@ __all__ = [
     "place",
     "pose",
     "resting",
+    "shape_facts",
     "solids",
     "yaw_of",
 ]
@@ -117,3 +118,14 @@ def object_facts(
         "turn": (jnp.arctan2(sine, cosine) / jnp.maximum(folds, 1.0))[None],
         "object_velocity": velocity,
     }
+
+
+def shape_facts(
+    env: base.ManipulationEnv, state: physics.PhysicsState, robot: base.Facts
+) -> base.Facts:
+    """`object_facts` of the first object of a scene, and `rise` [1]: off the table by, m."""
+    n = env.arm.n_joints + 2
+    position, quat = pose(state, n)
+    folds = env.shape_values([s.folds for s in env.shapes], state.variant)
+    facts = object_facts(robot, position, quat, state.qvel[n : n + 3], folds)
+    return facts | {"rise": (position[2] - env.resting_height(state.variant))[None]}

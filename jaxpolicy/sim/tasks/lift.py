@@ -41,18 +41,13 @@ class Lift(base.ManipulationEnv):
     def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
         """The robot at rest, the object on the table at any place and any yaw."""
         height = self.resting_height(variant)
-        robot = jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
         pose = grasping.place(key, LOWER, UPPER, height)
-        return self.physics.init(jnp.concatenate([robot, pose]), variant=variant)
+        return self.physics.init(jnp.concatenate([self.robot_at_home(), pose]), variant=variant)
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the object, and `to_goal` [1]: how far it must still be lifted, m."""
-        n = self.arm.n_joints + 2
-        position, quat = grasping.pose(state, n)
-        folds = self.shape_values([s.folds for s in self.shapes], state.variant)
-        facts = grasping.object_facts(robot, position, quat, state.qvel[n : n + 3], folds)
-        rise = position[2] - self.resting_height(state.variant)
-        return facts | {"to_goal": (TARGET_RISE - rise)[None]}
+        facts = grasping.shape_facts(self, state, robot)
+        return facts | {"to_goal": TARGET_RISE - facts["rise"]}
 
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, height while grasped (0 to 1) and effort."""

@@ -61,8 +61,9 @@ class PickByInstruction(base.ManipulationEnv):
         away = jnp.stack([jnp.full(N, AWAY[0]), AWAY[1] + 0.2 * jnp.arange(N)], axis=1)
         absent = jax.vmap(grasping.resting, (0, None, None))(away, jnp.zeros(()), HEIGHT)
         poses = jnp.where((rank < count)[:, None], place, absent)
-        robot = jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
-        state = self.physics.init(jnp.concatenate([robot, poses.reshape(-1)]), variant=variant)
+        state = self.physics.init(
+            jnp.concatenate([self.robot_at_home(), poses.reshape(-1)]), variant=variant
+        )
         return state.replace(memory={"wanted": order[0].astype(jnp.int32)})
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:

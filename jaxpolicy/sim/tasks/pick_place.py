@@ -59,30 +59,21 @@ class PickPlace(base.ManipulationEnv):
         pose = grasping.place(key_object, LOWER, UPPER, self.resting_height(variant))
         low, high = np.array(BIN_LOWER, np.float32), np.array(BIN_UPPER, np.float32)
         middle = jax.random.uniform(key_bin, (2,), minval=low, maxval=high)
-        robot = jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
         return self.physics.init(
-            jnp.concatenate([robot, pose]),
+            jnp.concatenate([self.robot_at_home(), pose]),
             mocap_pos=jnp.append(middle, 0.0)[None],
             variant=variant,
         )
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the object, `to_bin` [3] (m) and `placed` [1]: it is inside, low."""
-        n = self.arm.n_joints + 2
-        position, quat = grasping.pose(state, n)
-        folds = self.shape_values([s.folds for s in self.shapes], state.variant)
-        facts = grasping.object_facts(robot, position, quat, state.qvel[n : n + 3], folds)
-        to_bin = state.mocap_pos[0] - position
-        rise = position[2] - self.resting_height(state.variant)
+        facts = grasping.shape_facts(self, state, robot)
+        to_bin = state.mocap_pos[0] - facts["object"]
         inside = jnp.max(jnp.abs(to_bin[:2])) < INNER
         # From the height at which it is let go on, it only has to fall.
-        low = rise < experts.RELEASE
+        low = facts["rise"][0] < experts.RELEASE
         placed = inside & low & (jnp.max(robot["touch"]) < 0.5)
-        return facts | {
-            "to_bin": to_bin,
-            "rise": rise[None],
-            "placed": placed.astype(jnp.float32)[None],
-        }
+        return facts | {"to_bin": to_bin, "placed": placed.astype(jnp.float32)[None]}
 
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, nearness of the carried object to the bin, effort."""

@@ -45,22 +45,17 @@ class Push(base.ManipulationEnv):
         angle = jax.random.uniform(key_angle, (), minval=-jnp.pi, maxval=jnp.pi)
         distance = jax.random.uniform(key_distance, (), minval=NEAREST, maxval=FARTHEST)
         target = _inside(pose[:2], distance, angle)
-        robot = jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
         return self.physics.init(
-            jnp.concatenate([robot, pose]),
+            jnp.concatenate([self.robot_at_home(), pose]),
             mocap_pos=jnp.append(target, 0.0005)[None],
             variant=variant,
         )
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the object, and `to_target` [3]: from it to the marker, m."""
-        n = self.arm.n_joints + 2
-        position, quat = grasping.pose(state, n)
-        folds = self.shape_values([s.folds for s in self.shapes], state.variant)
-        facts = grasping.object_facts(robot, position, quat, state.qvel[n : n + 3], folds)
-        rise = position[2] - self.resting_height(state.variant)
-        to_target = jnp.append(state.mocap_pos[0, :2] - position[:2], -rise)
-        return facts | {"to_target": to_target}
+        facts = grasping.shape_facts(self, state, robot)
+        sideways = state.mocap_pos[0, :2] - facts["object"][:2]
+        return facts | {"to_target": jnp.concatenate([sideways, -facts["rise"]])}
 
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness of tool to object and of object to marker in [0, 1], and effort."""

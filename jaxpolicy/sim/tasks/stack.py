@@ -44,8 +44,9 @@ class Stack(base.ManipulationEnv):
         key_first, key_second, key_turn = jax.random.split(key, 3)
         first = grasping.place(key_first, LOWER, UPPER, SIDE / 2)
         second = _apart(key_second, key_turn, first)
-        robot = jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
-        return self.physics.init(jnp.concatenate([robot, first, second]), variant=variant)
+        return self.physics.init(
+            jnp.concatenate([self.robot_at_home(), first, second]), variant=variant
+        )
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the red cube, `support` [3], `to_place` [3] (m), `placed` [1]."""
