@@ -16,15 +16,26 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy.collect.config import SEED_STRIDE, CollectConfig
+from jaxpolicy.collect import cutting
+from jaxpolicy.collect.config import CollectConfig
+from jaxpolicy.collect.cutting import Trace, dataset_spec
 from jaxpolicy.sim import streams, wrappers
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
+from jaxpolicy.specs import ActionSpec, InputError
+from jaxpolicy.types import Episode
 
-__all__ = ["Disturbance", "Limits", "Trace", "disturb", "collect", "dataset_spec", "expert_rollout"]
-
+__all__ = [
+    "Disturbance",
+    "Limits",
+    "Trace",
+    "collect",
+    "dataset_spec",
+    "disturb",
+    "expert_rollout",
+    "limits",
+]
 
 BUMP_STEPS = 4
+ORIGIN = cutting.Origin("scripted", "expert")
 
 
 class Disturbance(NamedTuple):
@@ -55,30 +66,6 @@ class Limits(NamedTuple):
     moving: Any
 
 
-class Trace(NamedTuple):
-    """E worlds driven by the expert for T steps, time first.
-
-    Attributes:
-      observation: each [T, E, ...], what the expert saw, without pictures.
-      action: float32 [T, E, A], what the expert wanted (executed without noise or not).
-      reward, done, truncation, success: float32 [T, E], after the action.
-      states: physics states [T, E, ...] that were observed, None without cameras.
-    """
-
-    observation: Mapping[str, jax.Array]
-    action: jax.Array
-    reward: jax.Array
-    done: jax.Array
-    truncation: jax.Array
-    success: jax.Array
-    states: Any
-
-
-def dataset_spec(env: Env) -> DatasetSpec:
-    """What the steps of `collect(env, ...)` hold."""
-    return DatasetSpec(tuple(env.observation_specs), env.action_spec)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def expert_rollout(
     env: Env, record_states: bool, disturbance: Disturbance, length: int, keys: jax.Array
@@ -106,11 +93,11 @@ def _expert_step(
     state: State,
     t: jax.Array,
 ) -> tuple[State, Trace]:
-    limits = _limits(env)
+    bounds = limits(env.action_spec)
     wanted = jax.vmap(env.expert)(state.obs["privileged"])
-    wanted = jnp.clip(wanted.astype(jnp.float32), limits.low, limits.high)
+    wanted = jnp.clip(wanted.astype(jnp.float32), bounds.low, bounds.high)
     disturbed = jax.vmap(functools.partial(disturb, disturbance), in_axes=(0, None, 0, None))
-    executed = disturbed(noise_keys, t, wanted, limits)
+    executed = disturbed(noise_keys, t, wanted, bounds)
     after = jax.vmap(env.step)(state, executed)
     truncation = after.info.get("truncation", jnp.zeros_like(after.done))
     states = state.pipeline_state if record_states else None
@@ -155,8 +142,8 @@ def _bump(
     return begins & (t >= 0), limits.low + share * (limits.high - limits.low)
 
 
-def _limits(env: Env) -> Limits:
-    spec = env.action_spec
+def limits(spec: ActionSpec) -> Limits:
+    """What disturbances need to know of an action vector."""
     low, high = np.asarray(spec.minimum, np.float32), np.asarray(spec.maximum, np.float32)
     return Limits(low, high, np.asarray([u != "1" for u in spec.units]))
 
@@ -177,7 +164,7 @@ def collect(
       config: how many, and how.
       progress: called with (successes so far, wanted) after each batch.
 
-    Yields:
+    Returns:
       Episodes in the order of their seeds, failures among them if config.keep_failures.
 
     Raises:
@@ -188,60 +175,25 @@ def collect(
     length = wrappers.episode_length(env)
     disturbance = Disturbance(config.execution_noise, config.bump_probability)
     run = functools.partial(expert_rollout, plain, pixels is not None, disturbance, length)
-    succeeded = 0
-    batch = min(config.batch, config.n_episodes)
-    for first in range(0, config.attempts, batch):
-        seeds = config.seed * SEED_STRIDE + first + np.arange(batch)
-        trace = jax.tree.map(np.asarray, run(streams.episode_keys(streams.COLLECTION, seeds)))
-        ends = [_end(trace, e, config.tail_steps) for e in range(batch)]
-        kept = _kept(trace, ends, config, succeeded, first)
-        pictures = _draw_kept(pixels, trace.states, {e: ends[e] for e in kept}, batch)
-        for e in kept:
-            episode = _episode(env, trace, pictures.get(e, {}), e, ends[e], int(seeds[e]))
-            succeeded += bool(episode.metadata.success)
-            yield episode
-        if progress is not None:
-            progress(succeeded, config.n_episodes)
-        if succeeded >= config.n_episodes:
-            return
-    raise InputError(
-        f"the expert of '{env.task}' succeeded in {succeeded} of {config.attempts} attempts, "
-        f"{config.n_episodes} were wanted; raise collect.max_attempts or lower "
-        "collect.execution_noise"
-    )
+    draw = functools.partial(_draw_kept, pixels, min(config.batch, config.n_episodes))
+    return cutting.record(env, config, ORIGIN, lambda s: _on_host(run, s), draw, progress)
+
+
+def _on_host(run: Callable[[jax.Array], Trace], seeds: np.ndarray) -> Trace:
+    keys = streams.episode_keys(streams.COLLECTION, seeds)
+    return jax.tree.map(np.asarray, run(keys))
 
 
 def _check(env: Env) -> None:
     if getattr(env, "expert", None) is None:
-        raise InputError(f"the environment '{env.task}' has no scripted expert to collect from")
-
-
-def _end(trace: Trace, e: int, tail_steps: int) -> int:
-    """Number of steps kept of world `e`."""
-    limit = len(trace.action)
-    ended = np.flatnonzero(trace.done[:, e] > 0)
-    limit = int(ended[0]) + 1 if len(ended) else limit
-    success = np.flatnonzero(trace.success[:limit, e] > 0)
-    return min(int(success[0]) + 1 + tail_steps, limit) if len(success) else limit
-
-
-def _kept(
-    trace: Trace, ends: list[int], config: CollectConfig, succeeded: int, first: int
-) -> list[int]:
-    """Worlds whose episodes are yielded, up to the last success that is wanted."""
-    kept = []
-    for e, end in enumerate(ends):
-        if succeeded >= config.n_episodes or first + e >= config.attempts:
-            break
-        success = bool(trace.success[end - 1, e] > 0)
-        succeeded += success
-        if success or config.keep_failures:
-            kept.append(e)
-    return kept
+        raise InputError(
+            f"the environment '{env.task}' has no scripted expert to collect from; "
+            "collect.controller records a controller of your own"
+        )
 
 
 def _draw_kept(
-    pixels: wrappers.Pixels | None, states: Any, ends: Mapping[int, int], batch: int
+    pixels: wrappers.Pixels | None, batch: int, states: Any, ends: Mapping[int, int]
 ) -> dict[int, dict[str, np.ndarray]]:
     """Pictures of the kept steps: world -> key -> uint8 [T, S, S, 3].
 
@@ -256,28 +208,3 @@ def _draw_kept(
     cuts = np.cumsum(list(ends.values()))[:-1]
     split = {k: np.split(v, cuts) for k, v in images.items()}
     return {e: {k: v[i] for k, v in split.items()} for i, e in enumerate(ends)}
-
-
-def _episode(
-    env: Env, trace: Trace, pictures: Mapping[str, np.ndarray], e: int, end: int, seed: int
-) -> Episode:
-    observation = {k: np.asarray(v[:end, e]) for k, v in trace.observation.items()}
-    last = end - 1
-    return Episode(
-        observation={**observation, **pictures},
-        action=np.asarray(trace.action[:end, e]),
-        reward=np.asarray(trace.reward[:end, e]),
-        is_terminal=bool(trace.done[last, e] > 0 and trace.truncation[last, e] == 0),
-        language_instruction=getattr(env, "instruction", ""),
-        metadata=EpisodeMetadata(
-            episode_id=f"{env.task}-{seed:06d}",
-            success=bool(trace.success[last, e] > 0),
-            collection_method="scripted",
-            operator="expert",
-            seconds=end / env.control_hz,
-            source="simulation",
-            robot=env.robot,
-            task=env.task,
-            seed=seed,
-        ),
-    )

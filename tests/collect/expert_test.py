@@ -108,7 +108,7 @@ def test_without_noise_the_recorded_action_is_executed():
 
 def disturbed(noise, bumps, steps=400):
     """400 steps of one episode whose expert wants (0.05, -0.05, gripper 1)."""
-    limits = expert._limits(world())
+    limits = expert.limits(world().action_spec)
     disturbance = expert.Disturbance(noise, bumps)
     wanted = jnp.array([0.05, -0.05, 1.0])
     run = jax.vmap(expert.disturb, in_axes=(None, None, 0, None, None))
@@ -184,7 +184,7 @@ def test_lift_demonstrations_hold_the_cube_and_see_it():
         facts = env.split_privileged(episode.observation["privileged"].T)
         # The goal held for 5 steps at the first success, then 14 more were recorded.
         assert facts["grasped"][0, -14:].all()
-        assert (facts["cube"][2, -14:] > 0.07).all()
+        assert (facts["object"][2, -14:] > 0.07).all()
         images = episode.observation["image/wrist"]
         assert len(images) == len(episode)
         assert (images[0] != images[-1]).any()

@@ -1,0 +1,128 @@
+"""Episodes of any world by any controller: prior policies, experts of users, self-play.
+
+Worlds are driven from the host (sim/worlds.py), so third-party ones can be recorded too.
+Starts come from the COLLECTION stream, as those of the scripted experts do, and the same
+seeds give the same starts and disturbances. Write what comes out with
+`data.rlds_writer.write(path, collect(...), dataset_spec(world), name)`.
+
+Axis letters: T steps, E worlds at once, A action.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from brax.envs.base import Env, State
+
+from jaxpolicy.collect import cutting, expert
+from jaxpolicy.collect.config import CollectConfig
+from jaxpolicy.collect.cutting import Origin, Trace, dataset_spec
+from jaxpolicy.sim import streams, worlds, wrappers
+from jaxpolicy.sim.worlds import Controller, World, Worlds
+from jaxpolicy.types import Episode
+
+__all__ = ["SELF_PLAY", "collect", "dataset_spec"]
+
+SELF_PLAY = Origin("self_play", "controller")
+
+
+def collect(
+    world: Env | World,
+    controller: Controller,
+    config: CollectConfig,
+    progress: Callable[[int, int], None] | None = None,
+    origin: Origin = SELF_PLAY,
+) -> Iterator[Episode]:
+    """Records episodes until `config.n_episodes` have succeeded.
+
+    Where the world has no success predicate every episode that ran counts, with
+    metadata.success None. An episode ends `config.tail_steps` steps after its first
+    success, or where its world ends. Attempt i has the same start and disturbances
+    whatever the batch, and is the same episode if the controller's answers do not depend
+    on who else is in the batch.
+
+    Args:
+      world: one world, of any kind that `worlds.open_worlds` drives, with a time limit.
+      controller: what acts; it is reset for each batch.
+      config: how many, and how.
+      progress: called with (wanted episodes so far, wanted) after each batch.
+      origin: who collects, for the episodes' metadata.
+
+    Yields:
+      Episodes in the order of their seeds, failures among them if config.keep_failures.
+
+    Raises:
+      InputError: no time limit, a wrong action, or the controller failed too often.
+    """
+    length = wrappers.episode_length(world)
+    with worlds.open_worlds(world, min(config.batch, config.n_episodes)) as opened:
+        run = functools.partial(_run, world, opened, controller, config, length)
+        yield from cutting.record(world, config, origin, run, progress=progress)
+
+
+def _run(
+    world: Env,
+    opened: Worlds,
+    controller: Controller,
+    config: CollectConfig,
+    length: int,
+    seeds: np.ndarray,
+) -> Trace:
+    """E episodes in step with each other, until nothing of any of them is wanted."""
+    keys = jax.vmap(jax.random.split)(streams.episode_keys(streams.COLLECTION, seeds))
+    state = opened.reset(keys[:, 0])
+    controller.reset(len(seeds))
+    steps: list[Trace] = []
+    wanted = np.full(len(seeds), length)
+    while len(steps) < wanted.max():
+        observation = {s.name: np.asarray(state.obs[s.name]) for s in world.observation_specs}
+        action = controller.act(observation)
+        action = worlds.check_action(world.action_spec, action, seeds, len(steps))
+        action, _ = worlds.clip_action(world.action_spec, action)
+        state = opened.step(state, _executed(world, config, keys[:, 1], len(steps), action))
+        steps.append(_step(observation, action, state))
+        wanted = np.minimum(wanted, _last(steps[-1], len(steps), config.tail_steps, length))
+    return jax.tree.map(lambda *xs: np.stack(xs), *steps)
+
+
+def _executed(
+    world: Env, config: CollectConfig, keys: jax.Array, t: int, action: np.ndarray
+) -> np.ndarray:
+    """`action` [E, A] with the configured disturbances; the recorded one stays clean."""
+    if config.execution_noise == 0 and config.bump_probability == 0:
+        return action
+    disturbance = expert.Disturbance(config.execution_noise, config.bump_probability)
+    bounds = expert.limits(world.action_spec)
+    return np.asarray(_disturb(disturbance, keys, jnp.asarray(t), action, bounds))
+
+
+@jax.jit
+def _disturb(
+    disturbance: expert.Disturbance,
+    keys: jax.Array,
+    t: jax.Array,
+    action: jax.Array,
+    bounds: expert.Limits,
+) -> jax.Array:
+    each = jax.vmap(expert.disturb, in_axes=(None, 0, None, 0, None))
+    return each(disturbance, keys, t, action, bounds)
+
+
+def _step(observation: dict[str, np.ndarray], action: np.ndarray, state: State) -> Trace:
+    """One step of a trace, each [E, ...]."""
+    done: Any = np.asarray(state.done)
+    truncation = np.asarray(state.info.get("truncation", np.zeros_like(done)))
+    success = state.metrics.get("success")
+    success = None if success is None else np.asarray(success)
+    return Trace(observation, action, np.asarray(state.reward), done, truncation, success)
+
+
+def _last(step: Trace, n: int, tail_steps: int, length: int) -> np.ndarray:
+    """Steps wanted of each world [E], as far as step number `n` (from 1) can tell."""
+    last = np.where(step.done > 0, n, length)
+    if step.success is None:
+        return last
+    return np.where(step.success > 0, np.minimum(last, n + tail_steps), last)
