@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from jaxpolicy import __version__
-from jaxpolicy.evaluation import failures, metrics, page, plots, recording
+from jaxpolicy.evaluation import failures, metrics, page, plots
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.rollout import Rollouts
+from jaxpolicy.sim import pictures
 from jaxpolicy.specs import InputError
 
 __all__ = ["Facts", "build", "versions", "write"]
@@ -262,16 +263,16 @@ def _pictures(
     return pictures
 
 
-def _sheet(recordings: list[recording.Recording]) -> bytes:
+def _sheet(recordings: list[pictures.Recording]) -> bytes:
     buffer = io.BytesIO()
-    recording.contact_sheet(recordings).save(buffer, format="PNG")
+    pictures.contact_sheet(recordings).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def _video(directory: Path, rollouts: Rollouts, not_measured: dict[str, str]) -> bytes:
     """The video's bytes; empty, with the reason noted, where there is none."""
     path = directory / VIDEO
-    reason = recording.write_video(path, rollouts.recordings, rollouts.control_hz)
+    reason = pictures.write_video(path, rollouts.recordings, rollouts.control_hz)
     if reason:
         path.unlink(missing_ok=True)
         not_measured["video"] = reason

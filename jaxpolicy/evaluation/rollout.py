@@ -19,8 +19,9 @@ from brax.envs.base import Env, State
 
 from jaxpolicy import chunking
 from jaxpolicy.evaluation.config import EvaluationConfig
-from jaxpolicy.evaluation.recording import Recording, Watcher
+from jaxpolicy.evaluation.recording import Watcher
 from jaxpolicy.sim import streams, worlds, wrappers
+from jaxpolicy.sim.pictures import Recording
 from jaxpolicy.sim.worlds import Controller, World
 from jaxpolicy.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.types import Params, PolicySpec

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.evaluation import EvaluationConfig, page, report
-from jaxpolicy.evaluation.recording import Recording
+from jaxpolicy.sim.pictures import Recording
 from jaxpolicy.specs import InputError
 from tests.evaluation.failures_test import episodes
 
