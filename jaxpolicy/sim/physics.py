@@ -4,6 +4,10 @@ Both advance the same MjModel by one control step (several physics steps with co
 controls), both work under `jit` and `vmap`, and both carry only what is needed:
 positions, velocities, the solver's warm start and the touch sensors.
 
+Worlds may differ: an engine takes a pool of K models of one structure, and each state
+says by `variant` which of them it belongs to. That index is data, so a batch may mix
+variants and nothing is compiled anew.
+
 The C engine is reached by `jax.pure_callback`; under `vmap` the whole batch arrives in
 one call and is spread over a persistent thread pool. Nothing in that call uses JAX:
 doing so from within a callback can deadlock.
@@ -11,11 +15,12 @@ doing so from within a callback can deadlock.
 
 import abc
 import contextlib
+import functools
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 from unittest import mock
 
 import jax
@@ -26,11 +31,11 @@ from flax import struct
 from mujoco import mjx, rollout
 from mujoco.mjx._src import math as mjx_math
 
+from jaxpolicy.sim.kinematics import Kinematics, Tree
 from jaxpolicy.specs import InputError
 
 __all__ = [
     "BACKENDS",
-    "Kinematics",
     "MjxPhysics",
     "MujocoPhysics",
     "Physics",
@@ -38,8 +43,6 @@ __all__ = [
     "make_physics",
     "mjx_cpu_barriers",
 ]
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class PhysicsState(struct.PyTreeNode):
@@ -65,27 +68,26 @@ class PhysicsState(struct.PyTreeNode):
     memory: Any = struct.field(default_factory=dict)
 
 
-class Kinematics(NamedTuple):
-    """Poses in the world's frame, as a renderer wants them.
+class Physics(abc.ABC):
+    """Steps one model or a pool; every method is pure and works under `jit` and `vmap`.
 
     Attributes:
-      geom_xpos, geom_xmat: [ngeom, 3] m and [ngeom, 3, 3].
-      cam_xpos, cam_xmat: [ncam, 3] m and [ncam, 3, 3]; cameras look along -z.
+      models: the K models of the pool.
+      model: the first of them; all have its structure.
+      substeps: physics steps that make one control step.
     """
 
-    geom_xpos: jax.Array
-    geom_xmat: jax.Array
-    cam_xpos: jax.Array
-    cam_xmat: jax.Array
+    def __init__(self, models: Sequence[mujoco.MjModel], substeps: int) -> None:
+        """Keeps the models.
 
-
-class Physics(abc.ABC):
-    """Steps one model; every method is pure and works under `jit` and `vmap`."""
-
-    def __init__(self, model: mujoco.MjModel, substeps: int) -> None:
-        """Keeps the model; `substeps` physics steps make one control step."""
-        self.model = model
+        Raises:
+          InputError: they are not of one structure.
+        """
+        self.models = tuple(models)
+        self.model = self.models[0]
         self.substeps = substeps
+        _check_structure(self.models)
+        self._tree = Tree(self.models)
 
     def init(
         self,
@@ -114,28 +116,30 @@ class Physics(abc.ABC):
 
     def kinematics(self, state: PhysicsState) -> Kinematics:
         """Poses of all geoms and cameras, from positions alone."""
-        return _kinematics(self.model, state.qpos, state.mocap_pos)
+        return self._tree.poses(state.qpos, state.mocap_pos, state.variant)
 
 
 class MujocoPhysics(Physics):
     """C MuJoCo on a pool of threads."""
 
-    def __init__(self, model: mujoco.MjModel, substeps: int, workers: int = 0) -> None:
-        """Builds the pool; `workers` threads, 0 for one per available core."""
-        super().__init__(model, substeps)
+    def __init__(self, models: Sequence[mujoco.MjModel], substeps: int, workers: int = 0) -> None:
+        """Starts `workers` threads, 0 for one per available core."""
+        super().__init__(models, substeps)
+        model = self.model
         n = workers or len(os.sched_getaffinity(0))
-        self._pool = rollout.Rollout(nthread=n if n > 1 else 0)
+        self._threads = rollout.Rollout(nthread=n if n > 1 else 0)
         self._data = [mujoco.MjData(model) for _ in range(n)]
         moved = mujoco.mjtState.mjSTATE_MOCAP_POS if model.nmocap else 0
         self._control_spec = int(mujoco.mjtState.mjSTATE_CTRL | moved)
         self._lock = threading.Lock()
-        weakref.finalize(self, self._pool.close)
+        weakref.finalize(self, self._threads.close)
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """See Physics; one host call for the whole batch under `vmap`."""
         model = self.model
         controls = jnp.concatenate([ctrl, state.mocap_pos.reshape(-1)])
-        packed = jnp.concatenate([state.qpos, state.qvel, state.warmstart, controls])
+        variant = state.variant.astype(jnp.float32)[None]
+        packed = jnp.concatenate([state.qpos, state.qvel, state.warmstart, controls, variant])
         size = model.nq + 2 * model.nv + model.nsensordata
         result = jax.ShapeDtypeStruct((size,), jnp.float32)
         out = jax.pure_callback(self._advance, result, packed, vmap_method="broadcast_all")
@@ -144,16 +148,23 @@ class MujocoPhysics(Physics):
         return state.replace(qpos=qpos, qvel=qvel, warmstart=warmstart, sensors=sensors)
 
     def _advance(self, packed: Any) -> np.ndarray:
-        """Host side of `step`: [..., nq + 2 nv + nu + 3 nmocap] -> [..., nq + 2 nv + nsensordata].
+        """Host side of `step`: a row of all it needs to a row of all that it changes.
 
         Mocap positions are controls to the engine, so that mocap bodies can be hit.
+
+        Args:
+          packed: [..., nq + 2 nv + nu + 3 nmocap + 1].
+
+        Returns:
+          [..., nq + 2 nv + nsensordata].
         """
         model, values = self.model, np.asarray(packed)
         flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
-        ends = np.cumsum([model.nq, model.nv, model.nv])
-        qpos, qvel, warmstart, ctrl = np.split(flat, ends, axis=1)
+        ends = [*np.cumsum([model.nq, model.nv, model.nv]), -1]
+        qpos, qvel, warmstart, ctrl, variant = np.split(flat, ends, axis=1)
         start = np.concatenate([np.zeros((len(flat), 1)), qpos, qvel], axis=1)
-        states, sensors = self._rollout(start, warmstart, ctrl)
+        models = self._models_of(variant[:, 0].astype(int))
+        states, sensors = self._rollout(models, start, warmstart, ctrl)
         end = states[:, -1, 1:]
         velocities = states[:, :, 1 + model.nq :]
         before = velocities[:, -2] if self.substeps > 1 else qvel
@@ -161,14 +172,24 @@ class MujocoPhysics(Physics):
         out = np.concatenate([end, acceleration, sensors[:, -1]], axis=1)
         return out.astype(np.float32).reshape(*values.shape[:-1], -1)
 
+    def _models_of(self, variants: np.ndarray) -> list[mujoco.MjModel]:
+        """One model per world [E]; an index off the end counts as the last, as in JAX."""
+        if len(self.models) == 1:
+            return [self.model]
+        return [self.models[i] for i in np.clip(variants, 0, len(self.models) - 1)]
+
     def _rollout(
-        self, start: np.ndarray, warmstart: np.ndarray, ctrl: np.ndarray
+        self,
+        models: list[mujoco.MjModel],
+        start: np.ndarray,
+        warmstart: np.ndarray,
+        ctrl: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """States [E, substeps, 1 + nq + nv] and sensors [E, substeps, nsensordata]."""
         controls = np.repeat(ctrl[:, None], self.substeps, axis=1)
         with self._lock:
-            return self._pool.rollout(
-                self.model,
+            return self._threads.rollout(
+                models,
                 self._data,
                 start,
                 controls,
@@ -178,33 +199,32 @@ class MujocoPhysics(Physics):
 
 
 class MjxPhysics(Physics):
-    """MJX: the same model as one JAX program."""
+    """MJX: the same models as one JAX program."""
 
-    def __init__(self, model: mujoco.MjModel, substeps: int) -> None:
-        """Puts the model on the default device."""
-        super().__init__(model, substeps)
-        self._model = mjx.put_model(model)
+    def __init__(self, models: Sequence[mujoco.MjModel], substeps: int) -> None:
+        """Puts the models on the default device."""
+        super().__init__(models, substeps)
+        self._pool = _Pool(self.models)
         self._compiled = jax.jit(self._advance)  # MJX is too large to run op by op.
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """See Physics."""
-        changed = self._compiled(state.qpos, state.qvel, state.warmstart, state.mocap_pos, ctrl)
+        changed = self._compiled(state.replace(memory={}), ctrl)
         return state.replace(**changed)
 
-    def _advance(
-        self,
-        qpos: jax.Array,
-        qvel: jax.Array,
-        warmstart: jax.Array,
-        mocap_pos: jax.Array,
-        ctrl: jax.Array,
-    ) -> dict[str, jax.Array]:
+    def _advance(self, state: PhysicsState, ctrl: jax.Array) -> dict[str, jax.Array]:
         """What a step changes in a PhysicsState; compiled once whatever else that carries."""
-        data = mjx.make_data(self._model).replace(
-            qpos=qpos, qvel=qvel, ctrl=ctrl, qacc_warmstart=warmstart, mocap_pos=mocap_pos
+        model = self._pool.pick(state.variant)
+        data = mjx.make_data(self._pool.first).replace(
+            qpos=state.qpos,
+            qvel=state.qvel,
+            ctrl=ctrl,
+            qacc_warmstart=state.warmstart,
+            mocap_pos=state.mocap_pos,
         )
+        step = functools.partial(_substep, model)
         with mjx_cpu_barriers():
-            data = jax.lax.scan(self._substep, data, None, self.substeps)[0]
+            data = jax.lax.scan(step, data, None, self.substeps)[0]
         return {
             "qpos": data.qpos,
             "qvel": data.qvel,
@@ -212,8 +232,30 @@ class MjxPhysics(Physics):
             "sensors": data.sensordata,
         }
 
-    def _substep(self, data: Any, _: None) -> tuple[Any, None]:
-        return mjx.step(self._model, data), None
+
+def _substep(model: Any, data: Any, _: None) -> tuple[Any, None]:
+    return mjx.step(model, data), None
+
+
+class _Pool:
+    """MJX models of one structure; the leaves that differ are stacked, [K, ...]."""
+
+    def __init__(self, models: Sequence[mujoco.MjModel]) -> None:
+        self.first = mjx.put_model(models[0])
+        leaves, self._structure = jax.tree.flatten(self.first)
+        rows = [[np.asarray(x) for x in jax.tree.leaves(mjx.put_model(m))] for m in models]
+        columns = list(zip(*rows, strict=True))
+        self._varies = [any((x != c[0]).any() for x in c[1:]) for c in columns]
+        self._leaves = [
+            jnp.asarray(np.stack(column)) if varies else leaf
+            for leaf, column, varies in zip(leaves, columns, self._varies, strict=True)
+        ]
+
+    def pick(self, variant: jax.Array) -> Any:
+        """The model of a variant, int32 []."""
+        pairs = zip(self._leaves, self._varies, strict=True)
+        leaves = [x[variant] if varies else x for x, varies in pairs]
+        return jax.tree.unflatten(self._structure, leaves)
 
 
 @contextlib.contextmanager
@@ -250,101 +292,44 @@ BACKENDS = ("mujoco", "mjx")
 
 
 def make_physics(
-    model: mujoco.MjModel, backend: str = "mujoco", substeps: int = 10, workers: int = 0
+    models: mujoco.MjModel | Sequence[mujoco.MjModel],
+    backend: str = "mujoco",
+    substeps: int = 10,
+    workers: int = 0,
 ) -> Physics:
-    """Physics of `model`.
+    """Physics of a model, or of a pool of models.
 
     Args:
-      model: what to simulate.
+      models: what to simulate; several must differ in numbers alone.
       backend: "mujoco" or "mjx".
       substeps: physics steps per control step.
       workers: threads of the C engine, 0 for one per core.
+
+    Raises:
+      InputError: unknown backend, or the models are not of one structure.
     """
+    pool = (models,) if isinstance(models, mujoco.MjModel) else tuple(models)
     if backend == "mujoco":
-        return MujocoPhysics(model, substeps, workers)
+        return MujocoPhysics(pool, substeps, workers)
     if backend == "mjx":
-        return MjxPhysics(model, substeps)
+        return MjxPhysics(pool, substeps)
     raise InputError(f"physics backend must be one of {BACKENDS}, got '{backend}'")
 
 
-# --- kinematics of any model with hinge, slide and free joints --------------------------
+_STRUCTURE = (
+    *("nq", "nv", "nu", "nbody", "njnt", "ngeom", "nsite", "ncam", "nmocap", "nsensordata"),
+    *("body_parentid", "body_mocapid", "jnt_type", "jnt_bodyid", "geom_type", "geom_bodyid"),
+    *("geom_contype", "geom_conaffinity", "geom_condim", "sensor_type", "actuator_trnid"),
+)
 
 
-class _Pose(NamedTuple):
-    position: Any  # [3]
-    rotation: Any  # [3, 3]
-
-
-def _compose(parent: _Pose, position: Any, rotation: Any) -> _Pose:
-    """The pose of a child given in its parent's frame."""
-    moved = jnp.matmul(parent.rotation, position, precision=_HIGHEST) + parent.position
-    return _Pose(moved, jnp.matmul(parent.rotation, rotation, precision=_HIGHEST))
-
-
-def _kinematics(model: mujoco.MjModel, qpos: jax.Array, mocap_pos: jax.Array) -> Kinematics:
-    bodies = _body_poses(model, qpos, mocap_pos)
-    position = jnp.stack([b.position for b in bodies])
-    rotation = jnp.stack([b.rotation for b in bodies])
-    geoms = _attached(position, rotation, model.geom_bodyid, model.geom_pos, model.geom_quat)
-    cams = _attached(position, rotation, model.cam_bodyid, model.cam_pos, model.cam_quat)
-    return Kinematics(*geoms, *cams)
-
-
-def _attached(
-    position: jax.Array, rotation: jax.Array, body: np.ndarray, pos: np.ndarray, quat: np.ndarray
-) -> tuple[jax.Array, jax.Array]:
-    """World poses of N things fixed to bodies, [N, 3] and [N, 3, 3]."""
-    local = np.stack([_matrix(q) for q in quat]) if len(quat) else np.zeros((0, 3, 3))
-    parents = rotation[body]
-    moved = jnp.einsum("nij,nj->ni", parents, pos.astype(np.float32), precision=_HIGHEST)
-    turned = jnp.matmul(parents, local.astype(np.float32), precision=_HIGHEST)
-    return position[body] + moved, turned
-
-
-def _body_poses(model: mujoco.MjModel, qpos: jax.Array, mocap_pos: jax.Array) -> list[_Pose]:
-    """World pose of every body, the world first."""
-    poses = [_Pose(jnp.zeros(3), jnp.eye(3))]
-    for i in range(1, model.nbody):
-        mocap = model.body_mocapid[i]
-        if mocap >= 0:
-            poses.append(_Pose(mocap_pos[mocap], jnp.asarray(_matrix(model.body_quat[i]))))
-        else:
-            parent = poses[model.body_parentid[i]]
-            poses.append(_move(model, i, parent, qpos))
-    return poses
-
-
-def _move(model: mujoco.MjModel, body: int, parent: _Pose, qpos: jax.Array) -> _Pose:
-    """World pose of `body` after its joint, if it has one."""
-    position = model.body_pos[body].astype(np.float32)
-    rotation = _matrix(model.body_quat[body])
-    if not model.body_jntnum[body]:
-        return _compose(parent, position, rotation)
-    joint = model.body_jntadr[body]
-    address, kind = model.jnt_qposadr[joint], model.jnt_type[joint]
-    if kind == mujoco.mjtJoint.mjJNT_FREE:
-        return _Pose(qpos[address : address + 3], _rotation(qpos[address + 3 : address + 7]))
-    axis, value = model.jnt_axis[joint].astype(np.float32), qpos[address]
-    if kind == mujoco.mjtJoint.mjJNT_SLIDE:
-        return _compose(parent, position + rotation @ axis * value, rotation)
-    turn = jnp.concatenate([jnp.cos(value / 2)[None], jnp.sin(value / 2) * axis])
-    turned = jnp.matmul(rotation, _rotation(turn), precision=_HIGHEST)
-    return _compose(parent, position, turned)
-
-
-def _rotation(quat: jax.Array) -> jax.Array:
-    """Unit quaternion [4] (w first) -> rotation matrix [3, 3]."""
-    w, x, y, z = quat
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return jnp.stack([jnp.stack(r) for r in rows])
-
-
-def _matrix(quat: np.ndarray) -> np.ndarray:
-    """Unit quaternion [4] -> rotation matrix [3, 3], on the host."""
-    result = np.zeros(9)
-    mujoco.mju_quat2Mat(result, quat)
-    return result.reshape(3, 3).astype(np.float32)
+def _check_structure(models: Sequence[mujoco.MjModel]) -> None:
+    """Raises InputError where models of a pool differ in more than numbers."""
+    for i, model in enumerate(models):
+        for name in _STRUCTURE:
+            expected, got = getattr(models[0], name), getattr(model, name)
+            if not np.array_equal(expected, got):
+                raise InputError(
+                    f"models of one pool must differ in numbers alone: {name} of model {i} "
+                    f"is {got}, of model 0 {expected}"
+                )

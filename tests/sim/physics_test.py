@@ -1,5 +1,7 @@
 """Both engines behind one interface, and what no engine may do: throw objects."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
-from jaxpolicy.sim import physics, robots, scene
+from jaxpolicy.sim import physics, randomized_models, robots, scene, things
+from jaxpolicy.sim.config import STRONG
 from jaxpolicy.specs import InputError
 
 PANDA = robots.PANDA
@@ -20,8 +23,18 @@ def lift():
 
 
 @pytest.fixture(scope="module")
-def lift_mjx():
-    return sim.make("lift", backend="mjx")
+def pool(lift):
+    """The model itself, then variants with everything randomised."""
+    variants = randomized_models.make_pool(lift.scene.models, STRONG)[: WORLDS - 1]
+    return (lift.scene.model, *variants)
+
+
+@pytest.fixture(scope="module")
+def lift_mjx(lift, pool):
+    """On MJX, as model 0 of a pool, so that one program serves all tests."""
+    env = copy.copy(lift)
+    env.physics = physics.make_physics(pool, "mjx", lift.physics.substeps)
+    return env
 
 
 def _initial(engine, n):
@@ -61,7 +74,7 @@ def test_one_world_equals_itself_in_a_batch(lift):
 
 
 def test_steps_do_not_depend_on_the_number_of_threads():
-    model = scene.build(PANDA, (scene.Cube(),)).model
+    model = scene.build(PANDA, (things.Solid(),)).model
     results = []
     for workers in (1, 3):
         engine = physics.make_physics(model, workers=workers)
@@ -80,14 +93,19 @@ def test_memory_and_markers_pass_through(lift):
     assert after.mocap_pos.shape == (0, 3)
 
 
-def test_parity_without_contact(lift, lift_mjx):
-    """Free motion of the arm: both engines agree to 1e-4 over half a second."""
+def _in_the_air(engine, variants):
+    """One world per variant: the arm at home, the cube at 3 m."""
+    state = _initial(engine, len(variants))
+    air = state.qpos.at[:, 11].set(3.0)
+    return state.replace(qpos=air, variant=jnp.asarray(variants, jnp.int32))
+
+
+def test_parity_without_contact(lift, lift_mjx, pool):
+    """Free motion of a pool of arms: both engines agree to 1e-4 over half a second."""
     controls, states = _controls(WORLDS), []
-    for env in (lift, lift_mjx):
-        state = _initial(env.physics, WORLDS)
-        air = state.qpos.at[:, 11].set(3.0)  # the cube falls from 3 m: 1.2 m in 0.5 s
-        state = state.replace(qpos=air)
-        step = jax.vmap(env.physics.step)
+    for engine in (physics.make_physics(pool), lift_mjx.physics):
+        state = _in_the_air(engine, range(WORLDS))
+        step = jax.vmap(engine.step)
         for _ in range(10):
             state = step(state, controls)
         states.append(state)
@@ -95,7 +113,36 @@ def test_parity_without_contact(lift, lift_mjx):
     np.testing.assert_allclose(mjx.qpos, c.qpos, atol=1e-4)
     np.testing.assert_allclose(mjx.qvel[:, :9], c.qvel[:, :9], atol=1e-3)
     # z = 3 - 9.81 / 2 * 0.5^2 = 1.7738; semi-implicit steps add 9.81 / 2 * 0.5 * 0.005.
+    # It is the same for light and for heavy cubes.
     np.testing.assert_allclose(c.qpos[:, 11], 1.7738 - 0.0123, atol=1e-3)
+    # The arms are not the same: gains, damping and gravity compensation differ.
+    arms = jax.vmap(physics.make_physics(pool).step)(
+        _in_the_air(lift.physics, range(WORLDS)), jnp.tile(controls[0], (WORLDS, 1))
+    ).qpos[:, :7]
+    assert np.abs(arms[1:] - arms[0]).max(axis=1).min() > 1e-4
+
+
+def test_worlds_of_a_pool_equal_worlds_of_their_models(pool):
+    together = physics.make_physics(pool)
+    variants, controls = [3, 0, 6, 3], _controls(4)
+    step = jax.jit(jax.vmap(together.step))
+    state = _in_the_air(together, variants)
+    after = step(step(state, controls), controls)
+    for i, variant in enumerate(variants):
+        alone = physics.make_physics(pool[variant], workers=1)
+        one = _in_the_air(alone, [0])
+        one = jax.tree.map(lambda x: x[0], one)
+        one = alone.step(alone.step(one, controls[i]), controls[i])
+        np.testing.assert_array_equal(one.qpos, after.qpos[i])
+        np.testing.assert_array_equal(one.qvel, after.qvel[i])
+    step(_in_the_air(together, [1, 2, 4, 5]), controls)
+    assert step._cache_size() == 1  # variants are data
+
+
+def test_models_of_a_pool_must_be_of_one_structure(lift):
+    other = scene.build(PANDA, (things.Solid(), things.Marker())).model
+    with pytest.raises(InputError, match="differ in numbers alone: nbody of model 1"):
+        physics.make_physics([lift.scene.model, other])
 
 
 def test_expert_lifts_on_mjx_without_throwing(lift_mjx):
@@ -186,26 +233,6 @@ def test_opening_the_gripper_drops_the_cube(lift):
         states = step(states, jnp.tile(jnp.array([0.0, 0.0, 0.0, 0.0, 1.0]), (4, 1)))
     np.testing.assert_array_equal(states.metrics["success"], 0.0)
     np.testing.assert_allclose(states.pipeline_state.qpos[:, 11], 0.02, atol=1e-3)
-
-
-def test_kinematics_agree_with_mujoco():
-    built = scene.build(PANDA, (scene.Cube(),), (scene.Marker(),))
-    engine = physics.make_physics(built.model, workers=1)
-    rng = np.random.default_rng(2)
-    qpos = np.array(built.home)
-    qpos[:9] += rng.uniform(-0.3, 0.3, 9)
-    qpos[9:12] = rng.normal(size=3)
-    qpos[12:16] = rng.normal(size=4)
-    qpos[12:16] /= np.linalg.norm(qpos[12:16])
-    marker = np.array([[0.1, 0.2, 0.3]])
-    poses = jax.jit(engine.kinematics)(engine.init(qpos, mocap_pos=marker))
-    data = mujoco.MjData(built.model)
-    data.qpos[:], data.mocap_pos[:] = qpos, marker
-    mujoco.mj_forward(built.model, data)
-    np.testing.assert_allclose(poses.geom_xpos, data.geom_xpos, atol=3e-6)
-    np.testing.assert_allclose(poses.geom_xmat.reshape(-1, 9), data.geom_xmat, atol=3e-6)
-    np.testing.assert_allclose(poses.cam_xpos, data.cam_xpos, atol=3e-6)
-    np.testing.assert_allclose(poses.cam_xmat.reshape(-1, 9), data.cam_xmat, atol=3e-6)
 
 
 def test_barriers_leave_mjx_as_it_was():
