@@ -40,7 +40,10 @@ def make(name: str, **overrides: Any) -> ManipulationEnv:
       **overrides: fields of EnvConfig.
     """
     if name not in ENVIRONMENTS:
-        raise InputError(f"unknown env.name '{name}'; known: {', '.join(ENVIRONMENTS)}")
+        raise InputError(
+            f"unknown env.name '{name}'; known: {', '.join(ENVIRONMENTS)}; make_world also "
+            "takes gymnasium:ID, brax:NAME and mjcf:PATH"
+        )
     known = {field.name for field in dataclasses.fields(EnvConfig)}
     unknown = [key for key in overrides if key not in known]
     if unknown:
@@ -49,9 +52,15 @@ def make(name: str, **overrides: Any) -> ManipulationEnv:
 
 
 def make_world(config: EnvConfig) -> Env:
-    """The environment of a configuration with its pixels and episode limit, for `vmap`."""
-    from jaxpolicy.sim import wrappers
+    """The environment of a configuration with its pixels and episode limit, for `vmap`.
 
+    A name with a prefix (see EnvConfig.name) gives a world that others made; those of
+    Gymnasium are not functional, so drive them through `worlds.open_worlds`.
+    """
+    from jaxpolicy.sim import adapters, wrappers
+
+    if ":" in config.name:
+        return adapters.make(config)
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     env: Env = make(fields.pop("name"), **fields)
     if config.cameras:

@@ -184,7 +184,10 @@ class EnvConfig:
     """A simulated world.
 
     Attributes:
-      name: task, a key of `sim.ENVIRONMENTS`.
+      name: task, a key of `sim.ENVIRONMENTS`; or a world that others made, "gymnasium:ID"
+        (ID as gymnasium.make takes it, "module:ID" too), "brax:NAME" or "mjcf:PATH". Such a
+        world takes only the fields that mean something to it: the rest must stay at their
+        defaults, and the default camera counts only where it exists.
       robot: a key of `robots.ROBOTS`.
       backend: "mujoco" (C engine on CPU threads) or "mjx" (on the accelerator).
       control_hz: actions per second, 10 to 50.

@@ -71,8 +71,8 @@ class GymnasiumWorld:
 
         Raises:
           InputError: Gymnasium or the environment is missing; a space is not supported;
-            actions are not bounded; no control rate or time limit is known; a camera is
-            not there.
+            actions are not bounded; no control rate or time limit is known, or another
+            rate than was given; a camera is not there.
         """
         require_gymnasium()
         if episode_length < 0 or image_size < 1 or workers < 0:
@@ -92,7 +92,7 @@ class GymnasiumWorld:
         self._layout = tuple(found["proprio"])
         self.has_success = bool(found["success"])
         self.episode_length = self._length(episode_length or found["max_steps"])
-        self.control_hz = self._rate(control_hz or found["hz"])
+        self.control_hz = self._rate(control_hz, found["hz"])
         self.observation_specs = self._observations(found["images"], cameras)
         self.action_spec = self._actions(found["low"], found["high"])
 
@@ -123,12 +123,14 @@ class GymnasiumWorld:
             raise self._wrong("it has no time limit of its own; give episode_length")
         return int(steps)
 
-    def _rate(self, hz: float | None) -> float:
-        if not hz:
+    def _rate(self, wanted: float | None, own: float | None) -> float:
+        if not own and not wanted:
             raise self._wrong(
                 "it has neither `dt` nor a `render_fps` in its metadata; give control_hz"
             )
-        return float(hz)
+        if own and wanted and abs(own - wanted) > 1e-3 * own:
+            raise self._wrong(f"it runs at {own:g} Hz, not at a control_hz of {wanted:g}")
+        return float(own or wanted or 0.0)
 
     def _observations(
         self, images: Mapping[str, Sequence[int]], cameras: Sequence[str]

@@ -137,6 +137,7 @@ def test_ids_bring_their_time_limit_unless_another_is_wanted():
         (toy.Discrete, {}, r"action space is Discrete\(3\); supported is a Box"),
         (toy.Text, {}, r"observation 'said' is Text.*supported are Box and \(nested\) Dict"),
         (toy.Silent, {}, "neither `dt` nor a `render_fps`.*give control_hz"),
+        (toy.Goal, {"control_hz": 10.0}, "it runs at 25 Hz, not at a control_hz of 10"),
         (toy.Blind, {"cameras": ("render",)}, r"render\(\) must give uint8 .*got NoneType"),
         (toy.Goal, {"cameras": ("top",)}, "no camera 'top'; it has: observation_eye, render"),
         (toy.Line, {"episode_length": 0}, "no time limit of its own; give episode_length"),
