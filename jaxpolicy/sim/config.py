@@ -150,7 +150,9 @@ MODERATE = RandomizationConfig(
     sensor_noise=(0.0, 4.0),
 )
 
-# What covers the gap to a robot whose surroundings nobody has measured.
+# What covers the gap to a robot whose surroundings nobody has measured. Actions come at
+# most one control step late, because scripted experts, which do not know of delays, oscillate
+# beyond that: 95 of 100 lifts fail at two steps of 20 Hz.
 STRONG = RandomizationConfig(
     mass=(0.5, 2.0),
     friction=(0.6, 1.4),
@@ -159,7 +161,7 @@ STRONG = RandomizationConfig(
     object_size=(0.85, 1.15),
     gravity_compensation=(-0.05, 0.05),
     action_noise=(0.0, 0.05),
-    action_delay=(0, 2),
+    action_delay=(0, 1),
     joint_noise=(0.0, 0.01),
     velocity_noise=(0.0, 0.05),
     position_noise=(0.0, 0.005),

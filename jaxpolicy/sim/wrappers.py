@@ -22,7 +22,8 @@ import numpy as np
 from brax import envs
 from brax.envs.base import Env, State, Wrapper
 
-from jaxpolicy.sim import render
+from jaxpolicy.sim import looks, randomization, render
+from jaxpolicy.sim.config import RandomizationConfig
 from jaxpolicy.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera
 
 __all__ = [
@@ -179,6 +180,8 @@ class Pixels(Wrapper):
     def __init__(self, env: Env, cameras: Sequence[str], size: int = 64, shadows: bool = False):
         """Draws `cameras` of `env.scene`, `size` x `size` pixels.
 
+        Each state is drawn as its model of the pool and its episode's variation have it.
+
         Raises:
           InputError: no camera is named, or one is not in the scene.
         """
@@ -190,8 +193,9 @@ class Pixels(Wrapper):
         self.image_size = size
         self._indices = tuple(_camera_index(model, name) for name in cameras)
         self._fovy = tuple(float(model.cam_fovy[i]) for i in self._indices)
-        self._scene = render.RenderScene.from_model(model)
-        self._options = render.RenderOptions(shadows=shadows)
+        self._randomization = _randomization(env)
+        self._scene, self._pooled = _render_scene(env)
+        self._options = looks.render_options(self._randomization, shadows)
         self._draw = _chunked(self._draw_one, max(1, CHUNK_PIXELS // size**2))
 
     @property
@@ -224,22 +228,56 @@ class Pixels(Wrapper):
 
     def _draw_one(self, pipeline_state: Any) -> dict[str, jax.Array]:
         poses = self.env.unwrapped.physics.kinematics(pipeline_state)
-        views = zip(self.cameras, self._indices, self._fovy, strict=True)
-        return {IMAGE_PREFIX + name: self._picture(poses, i, fovy) for name, i, fovy in views}
+        scene = self._scene.pick(pipeline_state.variant) if self._pooled else self._scene
+        views = tuple(zip(self._indices, self._fovy, strict=True))
+        cameras: list[tuple] = [(poses.cam_xpos[i], poses.cam_xmat[i], fovy) for i, fovy in views]
+        drawn = [scene.appearance] * len(cameras)
+        if randomization.is_on(self._randomization):
+            variation = self._variation(pipeline_state)
+            look = looks.appearance(scene.appearance, self._randomization, variation)
+            seeds = [looks.sensor_seed(pipeline_state.qpos, i) for i, _ in views]
+            drawn = [look._replace(sensor_seed=seed) for seed in seeds]
+            cameras = [
+                looks.camera(variation, i, *camera)
+                for i, camera in zip(self._indices, cameras, strict=True)
+            ]
+        shots = zip(self.cameras, cameras, drawn, strict=True)
+        return {IMAGE_PREFIX + n: self._picture(scene, poses, c, look) for n, c, look in shots}
 
-    def _picture(self, poses: Any, index: int, fovy: float) -> jax.Array:
-        size = self.image_size
+    def _variation(self, pipeline_state: Any) -> randomization.Variation:
+        words = pipeline_state.memory["variation"]
+        return randomization.unpack(self._randomization, words, self.env.scene.model.ncam)
+
+    def _picture(
+        self, scene: render.RenderScene, poses: Any, camera: tuple, look: render.Appearance
+    ) -> jax.Array:
+        size, (position, rotation, fovy) = self.image_size, camera
         return render.render(
-            self._scene,
+            scene,
             poses.geom_xpos,
             poses.geom_xmat,
-            poses.cam_xpos[index],
-            poses.cam_xmat[index],
+            position,
+            rotation,
             fovy,
             height=size,
             width=size,
+            appearance=look,
             options=self._options,
         ).rgb
+
+
+def _randomization(env: Env) -> RandomizationConfig:
+    """What the world randomises; nothing where it does not say."""
+    config = getattr(env.unwrapped, "config", None)
+    return getattr(config, "randomization", RandomizationConfig())
+
+
+def _render_scene(env: Env) -> tuple[render.RenderScene, bool]:
+    """What is drawn of a world, and whether its shapes depend on the variant."""
+    scene, models = render.RenderScene.from_model(env.scene.model), env.unwrapped.physics.models
+    pool = scene.of_pool(models)
+    differ = any(bool((x != x[0]).any()) for x in (pool.scale, pool.half))
+    return (pool, True) if differ else (scene, False)
 
 
 def _camera_index(model: mujoco.MjModel, name: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
@@ -17,12 +18,14 @@ from jaxpolicy import text
 from jaxpolicy.sim import control, objects, physics, robots, scene
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.sim.tasks import incidents
+from jaxpolicy.sim.tasks.randomizer import Randomizer
 from jaxpolicy.sim.things import Thing
 from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
 
-__all__ = ["HELD_STEPS", "Facts", "ManipulationEnv", "State", "held_steps"]
+__all__ = ["HELD_STEPS", "Facts", "ManipulationEnv", "Range", "State", "held_steps"]
 
 Facts = dict[str, jax.Array]
+Range = tuple[tuple[float, ...], tuple[float, ...]]
 
 HELD_STEPS = 5  # fewest consecutive control steps a goal must hold to count as success
 HELD_SECONDS = 0.25
@@ -39,18 +42,22 @@ class ManipulationEnv(Env):
     `state.info["facts"]` says what went wrong (see incidents.py), and
     `state.info["instruction"]` (int32 []) which of `instructions` is asked for; where there
     are several, or a text encoder is configured, `state.obs` holds it as `language` [L].
+    `state.info["variation"]` says what is randomised in this episode (name -> float32 []).
     Episodes do not end by themselves.
 
     Attributes:
       config: how the world was made.
       scene: compiled scene.
-      physics: engine that steps it.
-      shapes: the shapes that the object may have, one per model of the scene.
+      randomizer: what differs between its episodes besides the start.
+      physics: engine that steps it, with the models of `randomizer`.
+      shapes: the shapes that the object may have, one per model of `scene`.
       action_spec: the action vector [A].
       observation_specs: one per key of `state.obs`, sorted by name.
       reward_scales: weight of each reward term (class attribute).
       instructions: what may be asked for, in words (class attribute).
       default_seconds: length of an episode that is long enough (class attribute).
+      start_ranges: facts that are drawn anew for each episode -> their lowest and highest
+        values, element by element (class attribute).
       tool_box: `lower` and `upper` of control.Limits where they differ (class attribute).
       default_shapes: shapes of the object where the configuration names none; () where
         the task has none to choose (class attribute).
@@ -59,6 +66,7 @@ class ManipulationEnv(Env):
     reward_scales: ClassVar[Mapping[str, float]] = {}
     instructions: ClassVar[tuple[str, ...]] = ("",)
     default_seconds: ClassVar[float] = 3.0
+    start_ranges: ClassVar[Mapping[str, Range]] = {}
     tool_box: ClassVar[Mapping[str, tuple[float, float, float]]] = {}
     default_shapes: ClassVar[tuple[objects.Shape, ...]] = ()
 
@@ -72,11 +80,14 @@ class ManipulationEnv(Env):
         self._language = self._encoded_instructions()
         substeps, timestep = _timing(config.control_hz)
         self.scene = scene.build(self.arm, *self.things(), timestep=timestep)
-        self.physics = physics.make_physics(
-            _pool(self.scene), config.backend, substeps, config.workers
-        )
         self.action_spec: ActionSpec = control.action_spec(
             config.action_kind, self.arm, self.limits, config.control_hz
+        )
+        self.randomizer = Randomizer(
+            config.randomization, self.scene, self.action_spec, self._proprio_spec()
+        )
+        self.physics = physics.make_physics(
+            self.randomizer.models, config.backend, substeps, config.workers
         )
 
     # What a task defines.
@@ -147,23 +158,25 @@ class ManipulationEnv(Env):
         state = state.replace(memory={**state.memory, **memory})
         names = [f"reward/{name}" for name in self.reward_scales]
         metrics = {"success": zero} | dict.fromkeys(names, zero)
-        return State(state, self.observe(facts, state), zero, zero, metrics, self._info(state))
+        info = self._info(state) | {"variation": self.randomizer.describe(state)}
+        return State(state, self.observe(facts, state), zero, zero, metrics, info)
 
     def step(self, state: State, action: jax.Array) -> State:
         """One control step."""
         before = state.pipeline_state
         joints = before.qpos[: self.arm.n_joints]
+        late, executed = self.randomizer.act(before.memory, action)
         targets = control.update(
-            self.action_spec, self.arm, self.limits, before.memory["targets"], joints, action
+            self.action_spec, self.arm, self.limits, before.memory["targets"], joints, executed
         )
         after = self.physics.step(before, control.controls(self.arm, targets))
         facts = self.facts(after)
         happened = incidents.update(
-            before.memory["incidents"], self.arm, facts, self.objects_of(facts), action[-1]
+            before.memory["incidents"], self.arm, facts, self.objects_of(facts), executed[-1]
         )
         goal = self.goal(facts | {"collided": happened["collided"]})
         held = jnp.where(goal, before.memory["held"] + 1.0, 0.0)
-        memory = {"targets": targets, "held": held, "incidents": happened}
+        memory = {"targets": targets, "held": held, "incidents": happened, **late}
         after = after.replace(memory={**before.memory, **memory})
         success = (held >= self.held_steps).astype(jnp.float32)
         terms = self.reward_terms(facts, action) | {"success": success}
@@ -238,9 +251,10 @@ class ManipulationEnv(Env):
         """`proprio` [P], `privileged` [K] and, where there is a choice, `language` [L]."""
         names = ("joints", "joint_velocities", "width", "tool", "tool_direction")
         privileged = [facts[name] for name in self.privileged_layout]
+        proprio = jnp.concatenate([facts[name] for name in names]).astype(jnp.float32)
         observation = {
             "privileged": jnp.concatenate(privileged).astype(jnp.float32),
-            "proprio": jnp.concatenate([facts[name] for name in names]).astype(jnp.float32),
+            "proprio": self.randomizer.observe(state.memory, proprio),
         }
         if self._language is None:
             return observation
@@ -269,12 +283,16 @@ class ManipulationEnv(Env):
         return jnp.asarray(self.scene.home[: self.arm.n_joints + 2])
 
     def shape_values(self, values: Sequence[float], variant: jax.Array) -> jax.Array:
-        """The value [] of a model's shape, given one per model."""
-        return jnp.asarray(values, jnp.float32)[variant]
+        """The value [] of a model's shape, given one per shape.
+
+        A randomised pool of models goes through the shapes again and again.
+        """
+        return jnp.asarray(values, jnp.float32)[variant % len(values)]
 
     def resting_height(self, variant: jax.Array) -> jax.Array:
         """Height [] (m) at which the object of a model lies on the table."""
-        return self.shape_values([s.rest for s in self.shapes], variant)
+        rest = self.shape_values([s.rest for s in self.shapes], variant)
+        return rest * self.randomizer.object_scale(variant)
 
     def _chosen_shapes(self) -> tuple[objects.Shape, ...]:
         """Shapes by the configuration, or by the task."""
@@ -292,12 +310,34 @@ class ManipulationEnv(Env):
         return text.get(name).encode(self.instructions) if name else None
 
     def _start(self, rng: jax.Array) -> physics.PhysicsState:
-        """Draws the model where there are several, then the start."""
-        n = len(self.scene.models)
-        if n == 1:
-            return self.start(rng, jnp.zeros((), jnp.int32))
-        key_start, key_variant = jax.random.split(rng)
-        return self.start(key_start, jax.random.randint(key_variant, (), 0, n))
+        """Draws the model where there are several, the start, and what else varies."""
+        n = len(self.randomizer.models)
+        if self.randomizer.is_on:
+            rng, key = jax.random.split(rng)
+        variant = jnp.zeros((), jnp.int32)
+        if n > 1:
+            rng, key_variant = jax.random.split(rng)
+            variant = jax.random.randint(key_variant, (), 0, n)
+        state = self._on_the_table(self.start(rng, variant))
+        if not self.randomizer.is_on:
+            return state
+        memory = self.randomizer.begin(key, self._idle(state))
+        return state.replace(memory={**state.memory, **memory})
+
+    def _on_the_table(self, state: physics.PhysicsState) -> physics.PhysicsState:
+        """Where a task puts down objects of one size, lifts them to the size they have."""
+        if self.default_shapes or len(self.randomizer.models) == 1:
+            return state
+        model, scale = self.scene.model, self.randomizer.object_scale(state.variant)
+        heights = model.jnt_qposadr[model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE)] + 2
+        return state.replace(qpos=state.qpos.at[heights].multiply(scale))
+
+    def _idle(self, state: physics.PhysicsState) -> jax.Array:
+        """The action [A] with which the robot stays as it is."""
+        n = self.arm.n_joints
+        opening = state.qpos[n : n + 1] / self.arm.finger_travel
+        still = jnp.concatenate([jnp.zeros(4), opening])
+        return control.encode(self.action_spec, self.arm, state.qpos[:n], still)
 
     def _info(self, state: physics.PhysicsState) -> dict[str, Any]:
         return {
@@ -338,7 +378,3 @@ def _timing(control_hz: float) -> tuple[int, float]:
         )
     steps = int(np.ceil(1.0 / (control_hz * scene.TIMESTEP) - 1e-9))
     return steps, 1.0 / (control_hz * steps)
-
-
-def _pool(built: scene.Scene):
-    return built.models if len(built.models) > 1 else built.model
