@@ -53,15 +53,15 @@ class Limits:
           **bounds: `lower` and `upper`, where a task has a box of its own.
         """
         longer = 20.0 / hz
-        return cls(
+        scaled = cls(
             step=0.025 * longer,
             yaw_step=0.12 * longer,
             joint_step=0.1 * longer,
             lead=max(0.03, 0.03 * longer),
             yaw_lead=max(0.15, 0.15 * longer),
             joint_lead=max(0.3, 0.3 * longer),
-            **bounds,
         )
+        return dataclasses.replace(scaled, **bounds)  # type: ignore[arg-type]
 
 
 def action_spec(kind: str, robot: robots.Robot, limits: Limits, hz: float) -> ActionSpec:

@@ -26,7 +26,9 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 class Thing(Protocol):
     """Anything that can stand on the table."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of its body."""
 
     def xml(self) -> str:
         """MJCF of its body."""

@@ -84,3 +84,14 @@ def test_specs_name_every_element():
     assert _spec().units == ("m", "m", "m", "rad", "1")
     assert _spec("joint_position").size == 8
     assert _spec("joint_delta").minimum == (-0.1,) * 7 + (0.0,)
+
+
+def test_limits_are_speeds():
+    # 0.5 m/s and 2.4 rad/s: 5 cm and 0.24 rad at 10 Hz, 1 cm and 0.048 rad at 50 Hz.
+    slow, fast = control.Limits.at(10.0), control.Limits.at(50.0)
+    np.testing.assert_allclose([slow.step, slow.yaw_step], [0.05, 0.24])
+    np.testing.assert_allclose([fast.step, fast.yaw_step], [0.01, 0.048])
+    assert control.Limits.at(20.0) == control.Limits()
+    # The lead covers more than a step, and never less than at 20 Hz.
+    assert (slow.lead, fast.lead) == (0.06, 0.03)
+    assert control.Limits.at(20.0, upper=(0.6, 0.2, 0.1)).upper == (0.6, 0.2, 0.1)

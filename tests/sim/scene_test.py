@@ -2,12 +2,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from jaxpolicy.sim import robots, scene
+from jaxpolicy.sim import robots, scene, things
 
 
 @pytest.fixture(scope="module")
 def built():
-    return scene.build(robots.PANDA, (scene.Cube(),), (scene.Marker(),))
+    return scene.build(robots.PANDA, (things.Solid(), things.Marker()))
 
 
 def test_home_stands_still(built):

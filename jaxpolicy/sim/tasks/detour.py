@@ -31,6 +31,11 @@ class Detour(base.ManipulationEnv):
 
     instructions: ClassVar[tuple[str, ...]] = ("move the gripper round the post to the marker",)
     default_seconds: ClassVar[float] = 4.0
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {
+        "post": (POST_LOWER, POST_UPPER),
+        "target": (LOWER, UPPER),
+        "side": ((-1.0,), (1.0,)),
+    }
     tool_box: ClassVar[Mapping[str, tuple[float, float, float]]] = {"upper": (0.68, 0.25, 0.1)}
     reward_scales: ClassVar[Mapping[str, float]] = {
         "distance": 1.0,

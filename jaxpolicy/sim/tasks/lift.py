@@ -26,6 +26,7 @@ class Lift(base.ManipulationEnv):
 
     instructions: ClassVar[tuple[str, ...]] = ("pick up the red cube",)
     default_shapes: ClassVar[tuple[objects.Shape, ...]] = (objects.CUBE,)
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {"object": (LOWER, UPPER)}
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,

@@ -15,6 +15,8 @@ __all__ = ["OpenDrawer"]
 
 DRAWER = Drawer()
 LOWER, UPPER = (0.58, -0.1), (0.64, 0.1)  # where the front of the cabinet stands, m
+HANDLE = -0.008 - DRAWER.reach  # x of the handle from there, m
+HANDLE_LOWER, HANDLE_UPPER = (LOWER[0] + HANDLE, LOWER[1]), (UPPER[0] + HANDLE, UPPER[1])
 OPENED = 0.1  # how far the drawer must be open, m
 
 
@@ -23,6 +25,7 @@ class OpenDrawer(base.ManipulationEnv):
 
     instructions: ClassVar[tuple[str, ...]] = ("open the drawer",)
     default_seconds: ClassVar[float] = 4.0
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {"handle": (HANDLE_LOWER, HANDLE_UPPER)}
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,
@@ -47,7 +50,7 @@ class OpenDrawer(base.ManipulationEnv):
         """`handle`, `to_handle` [3], `opening` [1] (m), `opening_speed` [1], `grasped` [1]."""
         n = self.arm.n_joints + 2
         opening = state.qpos[n]
-        offset = jnp.stack([-0.008 - DRAWER.reach - opening, jnp.zeros(()), DRAWER.height])
+        offset = jnp.stack([HANDLE - opening, jnp.zeros(()), DRAWER.height])
         handle = state.mocap_pos[0] + offset
         to_handle = handle - robot["tool"]
         grasped = grasping.is_grasped(robot["touch"], to_handle, robot["width"])

@@ -23,6 +23,7 @@ FEWEST = 2
 # One cube a cell, moved about within it, so that fingers find room between them, m.
 CELLS = ((0.44, -0.08), (0.44, 0.08), (0.56, -0.08), (0.56, 0.08))
 JITTER = (0.012, 0.03)
+LOWER, UPPER = (0.428, -0.11), (0.572, 0.11)  # what that comes to
 AWAY = (2.0, 2.0)  # where cubes lie that are not there: behind the camera, out of reach, m
 HEIGHT = objects.CUBE.rest
 LIFT_HEIGHT, TARGET_RISE = 0.05, 0.1  # as in lift, m
@@ -33,6 +34,10 @@ class PickByInstruction(base.ManipulationEnv):
 
     instructions: ClassVar[tuple[str, ...]] = tuple(f"lift the {name} cube" for name in NAMES)
     default_seconds: ClassVar[float] = 3.5
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {
+        "object": (LOWER, UPPER),
+        "wanted": ((0.0,) * N, (1.0,) * N),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,

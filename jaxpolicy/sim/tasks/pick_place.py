@@ -39,6 +39,10 @@ class PickPlace(base.ManipulationEnv):
     instructions: ClassVar[tuple[str, ...]] = ("put the red cube into the blue bin",)
     default_shapes: ClassVar[tuple[objects.Shape, ...]] = (objects.CUBE,)
     default_seconds: ClassVar[float] = 5.0
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {
+        "object": (LOWER, UPPER),
+        "bin": (BIN_LOWER, BIN_UPPER),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,
@@ -66,14 +70,15 @@ class PickPlace(base.ManipulationEnv):
         )
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
-        """Facts of the object, `to_bin` [3] (m) and `placed` [1]: it is inside, low."""
+        """Facts of the object, `bin`, `to_bin` [3] (m) and `placed` [1]: it is inside, low."""
         facts = grasping.shape_facts(self, state, robot)
-        to_bin = state.mocap_pos[0] - facts["object"]
+        middle = state.mocap_pos[0]
+        to_bin = middle - facts["object"]
         inside = jnp.max(jnp.abs(to_bin[:2])) < INNER
         # From the height at which it is let go on, it only has to fall.
         low = facts["rise"][0] < experts.RELEASE
         placed = inside & low & (jnp.max(robot["touch"]) < 0.5)
-        return facts | {"to_bin": to_bin, "placed": placed.astype(jnp.float32)[None]}
+        return facts | {"bin": middle, "to_bin": to_bin, "placed": placed.astype(jnp.float32)[None]}
 
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, nearness of the carried object to the bin, effort."""
@@ -106,6 +111,7 @@ class PickPlace(base.ManipulationEnv):
             "joints": (self.arm.n_joints, "rad"),
             **grasping.ROBOT_LAYOUT,
             **grasping.OBJECT_LAYOUT,
+            "bin": (3, "m"),
             "to_bin": (3, "m"),
             "rise": (1, "m"),
             "placed": (1, "1"),

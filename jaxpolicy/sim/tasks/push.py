@@ -26,6 +26,7 @@ class Push(base.ManipulationEnv):
     instructions: ClassVar[tuple[str, ...]] = ("push the red cube onto the green marker",)
     default_shapes: ClassVar[tuple[objects.Shape, ...]] = (objects.CUBE,)
     default_seconds: ClassVar[float] = 5.0
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {"object": (LOWER, UPPER)}
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "distance": 1.0,

@@ -21,6 +21,7 @@ class Reach(base.ManipulationEnv):
     """The tool within 2 cm of the marker, for five control steps."""
 
     instructions: ClassVar[tuple[str, ...]] = ("move the gripper to the green marker",)
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {"target": (LOWER, UPPER)}
     reward_scales: ClassVar[Mapping[str, float]] = {
         "distance": 1.0,
         "success": 1.0,

@@ -24,6 +24,10 @@ class Stack(base.ManipulationEnv):
 
     instructions: ClassVar[tuple[str, ...]] = ("stack the red cube on the green cube",)
     default_seconds: ClassVar[float] = 5.0
+    start_ranges: ClassVar[Mapping[str, base.Range]] = {
+        "object": (LOWER, UPPER),
+        "support": (LOWER, UPPER),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,
