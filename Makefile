@@ -29,7 +29,7 @@ demo: venv  ## collect, train, evaluate, export and verify a vision policy: runs
 test: venv  ## the test suite
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(ARGS)
 
-test-interop: venv-interop  ## tests that need TensorFlow, in an environment of its own
+test-interop: venv-interop  ## tests that need TensorFlow or Gymnasium-Robotics, in an environment of its own
 	$(INTEROP_VENV)/bin/python -m pytest tests/interop -n 0 $(ARGS)
 
 lint: venv  ## ruff and mypy
@@ -41,7 +41,7 @@ bench: venv  ## the benchmarks, one after the other
 
 lock:  ## pin requirements anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --extra all --extra test --extra lint pyproject.toml -o requirements.lock
-	$(UV_COMPILE) --extra all --extra test --extra tflite-loops pyproject.toml \
+	$(UV_COMPILE) --extra all --extra test --extra tflite-loops --extra interop pyproject.toml \
 		-o requirements-interop.lock
 
 clean:  ## remove caches and build outputs; keeps environments and runs

@@ -18,7 +18,7 @@ from tests import layers
 PROJECT = tomllib.loads((layers.ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
     "requirements.lock": ("all", "test", "lint"),
-    "requirements-interop.lock": ("all", "test", "tflite-loops"),
+    "requirements-interop.lock": ("all", "test", "tflite-loops", "interop"),
 }
 PYTHONS = ("3.11", "3.12")
 # What decides a marker, on the machines we support.
