@@ -194,6 +194,7 @@ class Pixels(Wrapper):
         self._indices = tuple(_camera_index(model, name) for name in cameras)
         self._fovy = tuple(float(model.cam_fovy[i]) for i in self._indices)
         self._randomization = _randomization(env)
+        self._varies = randomization.is_on(self._randomization)
         self._scene, self._pooled = _render_scene(env)
         self._options = looks.render_options(self._randomization, shadows)
         self._draw = _chunked(self._draw_one, max(1, CHUNK_PIXELS // size**2))
@@ -226,23 +227,40 @@ class Pixels(Wrapper):
     def _observe(self, state: State) -> State:
         return state.replace(obs={**state.obs, **self.images(state.pipeline_state)})
 
-    def _draw_one(self, pipeline_state: Any) -> dict[str, jax.Array]:
-        poses = self.env.unwrapped.physics.kinematics(pipeline_state)
+    def shots(self, pipeline_state: Any) -> dict[str, render.RenderOutput]:
+        """Colours, depth and segmentation of one physics state, by camera."""
         scene = self._scene.pick(pipeline_state.variant) if self._pooled else self._scene
-        views = tuple(zip(self._indices, self._fovy, strict=True))
-        cameras: list[tuple] = [(poses.cam_xpos[i], poses.cam_xmat[i], fovy) for i, fovy in views]
-        drawn = [scene.appearance] * len(cameras)
-        if randomization.is_on(self._randomization):
-            variation = self._variation(pipeline_state)
-            look = looks.appearance(scene.appearance, self._randomization, variation)
-            seeds = [looks.sensor_seed(pipeline_state.qpos, i) for i, _ in views]
-            drawn = [look._replace(sensor_seed=seed) for seed in seeds]
-            cameras = [
-                looks.camera(variation, i, *camera)
-                for i, camera in zip(self._indices, cameras, strict=True)
-            ]
-        shots = zip(self.cameras, cameras, drawn, strict=True)
-        return {IMAGE_PREFIX + n: self._picture(scene, poses, c, look) for n, c, look in shots}
+        poses = self.env.unwrapped.physics.kinematics(pipeline_state)
+        cameras, look = self.views(pipeline_state), self._look(pipeline_state)
+        drawn = {}
+        for name, index in zip(self.cameras, self._indices, strict=True):
+            seed = looks.sensor_seed(pipeline_state.qpos, index)
+            mine = look._replace(sensor_seed=seed) if self._options.sensor else look
+            drawn[name] = self._picture(scene, poses, cameras[name], mine)
+        return drawn
+
+    def views(self, pipeline_state: Any) -> dict[str, tuple[jax.Array, jax.Array, Any]]:
+        """Position [3] (m), rotation [3, 3] and vertical field of view (degrees) by camera."""
+        poses = self.env.unwrapped.physics.kinematics(pipeline_state)
+        views = {
+            name: (poses.cam_xpos[i], poses.cam_xmat[i], fovy)
+            for name, i, fovy in zip(self.cameras, self._indices, self._fovy, strict=True)
+        }
+        if not self._varies:
+            return views
+        variation = self._variation(pipeline_state)
+        indices = dict(zip(self.cameras, self._indices, strict=True))
+        return {n: looks.camera(variation, indices[n], *view) for n, view in views.items()}
+
+    def _draw_one(self, pipeline_state: Any) -> dict[str, jax.Array]:
+        shots = self.shots(pipeline_state)
+        return {IMAGE_PREFIX + name: shot.rgb for name, shot in shots.items()}
+
+    def _look(self, pipeline_state: Any) -> render.Appearance:
+        look = self._scene.appearance
+        if not self._varies:
+            return look
+        return looks.appearance(look, self._randomization, self._variation(pipeline_state))
 
     def _variation(self, pipeline_state: Any) -> randomization.Variation:
         words = pipeline_state.memory["variation"]
@@ -250,7 +268,7 @@ class Pixels(Wrapper):
 
     def _picture(
         self, scene: render.RenderScene, poses: Any, camera: tuple, look: render.Appearance
-    ) -> jax.Array:
+    ) -> render.RenderOutput:
         size, (position, rotation, fovy) = self.image_size, camera
         return render.render(
             scene,
@@ -263,7 +281,7 @@ class Pixels(Wrapper):
             width=size,
             appearance=look,
             options=self._options,
-        ).rgb
+        )
 
 
 def _randomization(env: Env) -> RandomizationConfig:
