@@ -34,6 +34,7 @@ from jaxpolicy.evaluation import offline, report, rollout
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export import bundle, checklist
 from jaxpolicy.schema import InputError
+from jaxpolicy.sim import gallery
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import PolicyManifest
 from jaxpolicy.training import factory, loop, prepare, run_directory
@@ -50,6 +51,7 @@ __all__ = [
     "export",
     "make_world",
     "open_dataset",
+    "preview",
     "process",
     "report_path",
     "run",
@@ -72,6 +74,7 @@ POLICIES = ("jax", *ARTEFACTS)
 COLLECTION = "collection.json"
 EVALUATION = "evaluation"
 EXPORT = "export"
+PREVIEW = "preview"
 
 
 @functools.lru_cache(maxsize=4)
@@ -81,6 +84,13 @@ def make_world(config: EnvConfig) -> Env:
 
 
 # ---------------------------------------------------------------------- 1 collect
+
+
+def preview(
+    config: ExperimentConfig, workdir: PathLike, progress: Progress | None = None
+) -> gallery.Preview:
+    """Pictures and videos of all tasks, robots and variations into `<workdir>/preview`."""
+    return gallery.preview(config.env, Path(workdir) / PREVIEW, progress=progress)
 
 
 def collect(config: ExperimentConfig, workdir: PathLike, progress: Progress | None = None) -> dict:

@@ -96,10 +96,12 @@ def _row(recording: Recording, columns: int) -> Image.Image:
     pen = ImageDraw.Draw(row)
     colour = recording.colour
     pen.text((MARGIN, 1), recording.label, fill=colour)
+    taken = MARGIN + pen.textlength(recording.label)
     for i, t in enumerate(index):
         x = MARGIN + i * cell
         row.paste(Image.fromarray(frames[t]), (x, LABEL_HEIGHT))
-        pen.text((x + size - 24, 1), f"t={t}", fill=GREY)
+        if x + size - 24 > taken:
+            pen.text((x + size - 24, 1), f"t={t}", fill=GREY)
         pen.rectangle((x - 1, LABEL_HEIGHT - 1, x + size, LABEL_HEIGHT + size), outline=colour)
     return row
 
