@@ -25,11 +25,12 @@ __all__ = ["GalleryOptions", "Preview", "film", "preview", "starts", "suite"]
 
 CLOSE = "wrist"  # the camera that shows an object largest
 # Films are seen from beside the table, with the whole robot in view: m, m, degrees.
-EYE, LOOK_AT, FOVY = (1.2, -0.8, 0.8), (0.33, 0.0, 0.27), 47.0
+EYE, LOOK_AT, FOVY = (1.2, -0.8, 0.8), (0.35, 0.0, 0.25), 41.0
 FILM = render.RenderOptions(shadow_rays=4, samples=2)
 SUPERSAMPLING = 2  # what cameras see is drawn this much larger and averaged: smooth edges
 TAIL_STEPS = 14  # shown after success
 BATCH = 16
+SUITE_COLUMNS = 4
 FALLBACK = "lift"  # what the sheets show where the configured world cannot be shown so
 SHAPE_DRAWS = 200  # starts that are searched for one of each shape
 
@@ -234,10 +235,20 @@ def _smooth(images: np.ndarray) -> np.ndarray:
 
 
 def suite(films: Sequence[Sequence[pictures.Recording]]) -> Image.Image:
-    """One picture per task, each robot a row: the moment of success, or the last frame."""
-    columns = len(films[0])
-    frames = [_moment(recording) for row in films for recording in row]
-    captions = [r.caption.split(":")[0] for row in films for r in row]
+    """One picture per task and robot: the moment of success, or the last frame.
+
+    Args:
+      films: the films of each robot, in the same order of tasks; every SUITE_COLUMNS tasks
+        give a row per robot.
+    """
+    columns = min(SUITE_COLUMNS, len(films[0]))
+    frames, captions = [], []
+    for first in range(0, len(films[0]), columns):
+        for row in films:
+            shown = row[first : first + columns]
+            blank = columns - len(shown)
+            frames += [*map(_moment, shown), *[np.full_like(shown[0].frames[0], 255)] * blank]
+            captions += [*(r.caption.split(":")[0] for r in shown), *[""] * blank]
     return pictures.grid(frames, captions, columns)
 
 

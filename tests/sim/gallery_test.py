@@ -63,6 +63,20 @@ def test_suite_shows_success_or_the_end():
     assert [sheet[-6, 8, 0], sheet[-6, 20, 0]] == [26, 39]
 
 
+def test_suite_breaks_rows_and_leaves_no_hole():
+    film = Recording(0, None, np.full((1, 8, 8, 3), 7, np.uint8), "a, b: c")
+    sheet = np.asarray(gallery.suite([[film] * 5, [film] * 5]))
+    # Two robots, five tasks: rows of 4, 4, 1 and 1 pictures of 8 + 4 + 14 by 8 + 4 pixels.
+    assert sheet.shape[:2] == (4 * 26 + 4, 4 * 12 + 4)
+    bottoms = [4 + 26 * row + 14 + 6 for row in range(4)]
+    assert [[int(sheet[y, 8 + 12 * c, 0]) for c in (0, 1, 3)] for y in bottoms] == [
+        [7, 7, 7],
+        [7, 7, 7],
+        [7, 255, 255],
+        [7, 255, 255],
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
