@@ -92,9 +92,12 @@ class _Gym:
         return found
 
     def frames(self, state: State, size: int) -> np.ndarray:
-        """Pictures uint8 [E, size, size, 3] from the front, or the scene's first camera."""
-        pixels = _view(self.world, size)
-        return np.array(next(iter(wrappers.draw(pixels, state.pipeline_state).values())))
+        """Pictures uint8 [E, size, size, 3] from the front, or the scene's first camera.
+
+        One after the other, so that any number of worlds is drawn by one program.
+        """
+        images = wrappers.draw_all(_view(self.world, size), state.pipeline_state, 1)
+        return next(iter(images.values()))
 
 
 class GymEnv(gymnasium.Env):
