@@ -44,6 +44,7 @@ class EpisodeMetadata:
       source: dataset or file it came from.
       robot, task: names.
       seed: simulator seed, -1 where there was none.
+      variation: what was randomised in it, by name; empty where nothing was.
     """
 
     episode_id: str
@@ -55,6 +56,7 @@ class EpisodeMetadata:
     robot: str = ""
     task: str = ""
     seed: int = -1
+    variation: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,8 @@ class Trace(NamedTuple):
       reward, done, truncation: float32 [T, E], after the action.
       success: float32 [T, E], after the action; None where the world has no predicate.
       states: physics states [T, E, ...] that were observed, None where nobody draws them.
+      variation: what each episode randomises, by name, each [T, E], the same for all T;
+        None where the world does not say.
     """
 
     observation: Mapping[str, Any]
@@ -39,6 +41,7 @@ class Trace(NamedTuple):
     truncation: Any
     success: Any
     states: Any = None
+    variation: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,5 +201,6 @@ def cut(
             robot=env.robot,
             task=env.task,
             seed=seed,
+            variation={k: float(v[0, e]) for k, v in (trace.variation or {}).items()},
         ),
     )

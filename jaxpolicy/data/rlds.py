@@ -5,6 +5,7 @@ X-Embodiment data among them) and writes directories that
 `tfds.builder_from_directory(d).as_dataset()` reads. TensorFlow is not needed.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -359,7 +360,30 @@ def _metadata(values: Mapping[str, Value], entry: _Entry, name: str) -> EpisodeM
         robot=_text(values, prefix + "robot"),
         task=_text(values, prefix + "task"),
         seed=int(_number(values, "seed", -1)),
+        variation=_variation(_text(values, rlds_layout.VARIATION), entry),
     )
+
+
+def _variation(text: str, entry: _Entry) -> dict[str, float]:
+    """What was randomised, name -> number, from JSON; none where there is no text.
+
+    Raises:
+      InputError: it is anything else.
+    """
+    found: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(text) if text else {}
+    if not isinstance(found, dict) or not all(map(_is_finite, found.values())):
+        raise InputError(
+            f"{entry.record.path}: {rlds_layout.VARIATION} of episode {entry.position} must be "
+            f"JSON that maps names to finite numbers, got {text[:80]!r}"
+        )
+    return {name: float(value) for name, value in found.items()}
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a value from JSON is a number that float32 can hold."""
+    return type(value) in (int, float) and abs(value) < rlds_layout.UNBOUNDED
 
 
 def _episode_id(values: Mapping[str, Value], entry: _Entry) -> str:

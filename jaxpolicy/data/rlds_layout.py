@@ -17,6 +17,7 @@ __all__ = ["FACTS_FILE", "UNBOUNDED", "Facts", "Layout", "feature_name", "from_f
 FACTS_FILE = "jaxpolicy.json"
 OBSERVATION = STEPS + "observation/"
 METADATA = "episode_metadata/"
+VARIATION = METADATA + "variation_json"
 # Bounds of actions that nobody declared.
 UNBOUNDED = 3.0e38
 

@@ -14,7 +14,14 @@ import numpy as np
 from jaxpolicy.data import atomic, example_proto, features, images, tfrecord
 from jaxpolicy.data.example_proto import Value
 from jaxpolicy.data.features import STEPS, Feature
-from jaxpolicy.data.rlds_layout import FACTS_FILE, METADATA, OBSERVATION, Facts, feature_name
+from jaxpolicy.data.rlds_layout import (
+    FACTS_FILE,
+    METADATA,
+    OBSERVATION,
+    VARIATION,
+    Facts,
+    feature_name,
+)
 from jaxpolicy.data.source import check_episode
 from jaxpolicy.specs import ArraySpec, InputError, is_camera
 from jaxpolicy.types import DatasetSpec, Episode
@@ -166,6 +173,7 @@ def _features(spec: DatasetSpec, encoding: str) -> Iterator[Feature]:
     yield Feature(STEPS + "language_instruction", "text")
     for name in _METADATA_TEXT:
         yield Feature(METADATA + name, "text")
+    yield Feature(VARIATION, "text", doc="Name -> number: what was randomised.")
     for name, dtype in _METADATA_NUMBERS.items():
         yield Feature(METADATA + name, "tensor", (), dtype)
 
@@ -228,4 +236,5 @@ def _metadata_values(episode: Episode) -> dict[str, Value]:
     facts["success"] = bool(episode.metadata.success)
     texts = {METADATA + k: [facts[k].encode()] for k in _METADATA_TEXT}
     numbers = {METADATA + k: np.array([facts[k]], t) for k, t in _METADATA_NUMBERS.items()}
-    return {**texts, **numbers}
+    variation = json.dumps(dict(episode.metadata.variation), sort_keys=True)
+    return {**texts, **numbers, VARIATION: [variation.encode()]}

@@ -68,6 +68,23 @@ def test_metadata_is_filled():
     assert not episode.is_terminal
 
 
+class Varied(PointEnv):
+    """Says what it randomises."""
+
+    def reset(self, rng):
+        state = super().reset(rng)
+        return state.replace(info={**state.info, "variation": {"mass": state.obs["proprio"][0]}})
+
+
+def test_what_an_episode_randomises_is_recorded():
+    episodes = list(expert.collect(wrappers.EpisodeLimit(Varied(), 40), CONFIG))
+    for episode in episodes:
+        first = float(episode.observation["proprio"][0, 0])
+        assert episode.metadata.variation == {"mass": first}
+    assert len({e.metadata.variation["mass"] for e in episodes}) == len(episodes)
+    assert record()[0].metadata.variation == {}
+
+
 def test_steps_fit_the_dataset_spec():
     spec = expert.dataset_spec(world())
     for episode in record():

@@ -134,6 +134,31 @@ def test_without_our_facts_it_is_anybodys_dataset(dataset):
     assert source[1].metadata == make_episode(1).metadata
 
 
+VARIATION = "episode_metadata/variation_json"
+
+
+def test_variation_of_an_episode_is_text_metadata(tmp_path):
+    varied = make_episode(0, variation={"mass": 1.25, "camera_position/wrist/x": -0.01})
+    rlds.write(tmp_path / "d", [varied, make_episode(1)], SPEC, "lift", "png")
+    source = rlds.RldsSource(tmp_path / "d")
+    assert source[0].metadata.variation == {"mass": 1.25, "camera_position/wrist/x": -0.01}
+    assert source[1].metadata.variation == {}
+
+
+def test_datasets_without_variation_have_none(dataset):
+    edit_records(dataset / SHARD, lambda v: v.pop(VARIATION))
+    assert rlds.RldsSource(dataset)[0].metadata.variation == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", '{"a": "b"}', '{"a": NaN}', "{", '{"a": true}', "9" * 5000]
+)
+def test_bad_variation_is_named(dataset, text):
+    edit_records(dataset / SHARD, lambda v: v.update({VARIATION: [text.encode()]}))
+    with pytest.raises(InputError, match="variation_json of episode 0 must be JSON that maps"):
+        rlds.RldsSource(dataset)[0]
+
+
 def test_the_folder_is_found_from_above(dataset, tmp_path):
     assert rlds.find_directory(tmp_path) == dataset
     shutil.copytree(dataset, tmp_path / "e")
