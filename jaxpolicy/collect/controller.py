@@ -117,9 +117,10 @@ def _step(observation: dict[str, np.ndarray], action: np.ndarray, state: State) 
     truncation = np.asarray(state.info.get("truncation", np.zeros_like(done)))
     success = state.metrics.get("success")
     success = None if success is None else np.asarray(success)
-    variation = jax.tree.map(np.asarray, state.info.get("variation"))
+    names = ("variation", "instruction")
+    told = {k: jax.tree.map(np.asarray, state.info.get(k)) for k in names}
     outcome = (np.asarray(state.reward), done, truncation, success)
-    return Trace(observation, action, *outcome, variation=variation)
+    return Trace(observation, action, *outcome, **told)
 
 
 def _last(step: Trace, n: int, tail_steps: int, length: int) -> np.ndarray:

@@ -32,6 +32,8 @@ class Trace(NamedTuple):
       states: physics states [T, E, ...] that were observed, None where nobody draws them.
       variation: what each episode randomises, by name, each [T, E], the same for all T;
         None where the world does not say.
+      instruction: int32 [T, E], which of the world's `instructions` is asked for, the same
+        for all T; None where there is only one.
     """
 
     observation: Mapping[str, Any]
@@ -42,6 +44,7 @@ class Trace(NamedTuple):
     success: Any
     states: Any = None
     variation: Mapping[str, Any] | None = None
+    instruction: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +193,7 @@ def cut(
         action=np.asarray(trace.action[:end, e]),
         reward=np.asarray(trace.reward[:end, e]),
         is_terminal=bool(trace.done[last, e] > 0 and trace.truncation[last, e] == 0),
-        language_instruction=getattr(env, "instruction", ""),
+        language_instruction=_instruction(env, trace, e),
         metadata=EpisodeMetadata(
             episode_id=f"{env.task}-{seed:06d}",
             success=_success(trace, e, end),
@@ -204,3 +207,11 @@ def cut(
             variation={k: float(v[0, e]) for k, v in (trace.variation or {}).items()},
         ),
     )
+
+
+def _instruction(env: Env | World, trace: Trace, e: int) -> str:
+    """What world `e` was asked for, in words."""
+    choices = getattr(env, "instructions", ())
+    if trace.instruction is None or not choices:
+        return getattr(env, "instruction", "")
+    return choices[int(trace.instruction[0, e])]

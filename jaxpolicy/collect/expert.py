@@ -102,7 +102,8 @@ def _expert_step(
     truncation = after.info.get("truncation", jnp.zeros_like(after.done))
     states = state.pipeline_state if record_states else None
     outcome = (after.reward, after.done, truncation, after.metrics["success"])
-    return after, Trace(state.obs, wanted, *outcome, states, state.info.get("variation"))
+    told = (state.info.get("variation"), state.info.get("instruction"))
+    return after, Trace(state.obs, wanted, *outcome, states, *told)
 
 
 def disturb(

@@ -70,7 +70,7 @@ def build(rollouts: Rollouts, facts: Facts, config: EvaluationConfig) -> dict[st
     calibration, latency_ms, failures, verdict, policy, checkpoint, dataset_hash, versions,
     episodes (one entry each), not_measured (key -> reason).
     """
-    categories = failures.classify(rollouts)
+    categories, shown = failures.classify(rollouts), failures.provable(rollouts)
     report: dict[str, Any] = {
         "policy": facts.policy,
         "task": rollouts.task,
@@ -82,7 +82,7 @@ def build(rollouts: Rollouts, facts: Facts, config: EvaluationConfig) -> dict[st
         "per_variation": _groups(rollouts, rollouts.variation),
         "calibration": _calibration(rollouts),
         "latency_ms": _latency(facts),
-        "failures": failures.count(categories) if rollouts.success is not None else None,
+        "failures": None if rollouts.success is None else failures.count(categories, shown),
         "verdict": _verdict(rollouts, facts, config),
         "dataset_hash": facts.dataset_hash or None,
         "checkpoint": facts.checkpoint or None,

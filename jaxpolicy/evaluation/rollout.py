@@ -27,12 +27,15 @@ from jaxpolicy.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.types import Params, PolicySpec
 
 __all__ = [
+    "INCIDENT",
     "Controller",
     "ExpertController",
     "PolicyController",
     "Rollouts",
     "evaluate",
 ]
+
+INCIDENT = "incident/"  # before the names of incidents (sim/tasks/incidents.py) among facts
 
 
 class PolicyController:
@@ -140,6 +143,7 @@ class Rollouts:
       observations: windows of raw observations met on the way, each [M, O, ...].
       task, variation: names; variation [N].
       control_hz: control rate.
+      n_instructions: different things that the task may ask for.
     """
 
     seeds: np.ndarray
@@ -158,6 +162,7 @@ class Rollouts:
     task: str
     variation: np.ndarray
     control_hz: float
+    n_instructions: int = 1
 
     @property
     def n_success(self) -> int:
@@ -260,14 +265,15 @@ def _run(
 def _facts(env: Env, state: State) -> dict[str, Any]:
     """What is kept of a state, on the host; each [E, ...].
 
-    Manipulation tasks name the parts of their privileged observation; these facts are kept
-    beside the metrics, to say why an episode failed.
+    Manipulation tasks name the parts of their privileged observation, and what went wrong;
+    these facts are kept beside the metrics, to say why an episode failed.
     """
     truncation = state.info.get("truncation", np.zeros(state.done.shape))
     facts = {"reward": state.reward, "done": state.done, "truncation": truncation}
     metrics = dict(state.metrics)
     if hasattr(env, "split_privileged"):
         metrics |= jax.vmap(env.split_privileged)(np.asarray(state.obs["privileged"]))
+    metrics |= {INCIDENT + k: v for k, v in state.info.get("facts", {}).items()}
     return jax.tree.map(np.asarray, {**facts, "metrics": metrics})
 
 
@@ -379,4 +385,5 @@ def _rollouts(
         task=env.task,
         variation=np.full(n, getattr(env, "variation", "nominal")),
         control_hz=float(env.control_hz),
+        n_instructions=len(getattr(env, "instructions", ("",))),
     )

@@ -132,6 +132,7 @@ def _carry(facts: Facts, goal: _Placing, limits: control.Limits) -> jax.Array:
 PUSH_OPEN = 0.25  # opening of the gripper while pushing: two points of contact
 PUSH_BEHIND = 0.065  # distance behind the object from which a push begins, m
 PUSH_LANE = 0.016  # largest distance from the line through object and target, m
+PUSH_NEAR = 0.03  # distance from the target from which on the gripper keeps its angle, m
 PUSH_DONE = 0.008  # distance from the target at which to stop, m
 PUSH_HEIGHT = 0.02  # of the tool, m
 
@@ -146,6 +147,8 @@ def push(facts: Facts, limits: control.Limits) -> jax.Array:
     low = facts["tool"][2] < PUSH_HEIGHT + 0.02
     pushes = low & (along < -0.015) & (jnp.abs(lateral) < PUSH_LANE)
     turn = _turn_to_line(ahead, jnp.arctan2(*facts["tool_direction"]))
+    # Near its target the line through the object swings about: there is nothing to turn for.
+    turn = jnp.where(distance > PUSH_NEAR, turn, 0.0)
     level = PUSH_HEIGHT - facts["tool"][2]
     speed = jnp.minimum(distance, 0.6 * limits.step / _gain(limits))
     onward = jnp.append(ahead * speed - side * lateral, level)

@@ -185,6 +185,30 @@ def test_a_world_without_expert_or_limit_is_refused():
         list(expert.collect(wrappers.EpisodeLimit(env, 5), CONFIG))
 
 
+class ChoiceEnv(PointEnv):
+    """Asks for one of two things, by whether the goal is on the left."""
+
+    instructions = ("go left", "go right")
+
+    def reset(self, rng):
+        state = super().reset(rng)
+        choice = (state.pipeline_state[1][0] > 0).astype(jnp.int32)
+        return state.replace(info={"instruction": choice})
+
+
+def test_episodes_say_what_their_own_instruction_was():
+    env = wrappers.EpisodeLimit(ChoiceEnv(), 40)
+    episodes = list(expert.collect(env, CONFIG))
+    found = [e.language_instruction for e in episodes]
+    expected = []
+    for e in episodes:
+        # The goal is the point plus the offset to it.
+        goal = e.observation["proprio"][0] + e.observation["privileged"][0]
+        expected.append("go right" if goal[0] > 0 else "go left")
+    assert found == expected
+    assert set(found) == {"go left", "go right"}
+
+
 def test_progress_counts_successes():
     told = []
     list(expert.collect(world(), CONFIG, lambda *counts: told.append(counts)))

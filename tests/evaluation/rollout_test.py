@@ -239,7 +239,7 @@ def test_expert_lifts_on_held_out_starts_and_is_filmed():
     assert (found.start > np.array([0.4, -0.1]) - 1e-6).all()
     assert (found.start < np.array([0.6, 0.1]) + 1e-6).all()
     assert (found.final["grasped"] == 1).all()
-    assert (found.final["cube"][:, 2] > 0.07).all()
+    assert (found.final["object"][:, 2] > 0.07).all()
 
 
 def test_view_camera_must_exist():
