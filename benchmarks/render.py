@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 
 from jaxpolicy import sim
-from jaxpolicy.sim import render
+from jaxpolicy.sim import config, looks, randomization, render
 
 REPEATS = 3
 
@@ -49,6 +49,17 @@ def rate(work: Callable[[], object], images: int, seconds: float) -> float:
     return max(rates)
 
 
+def randomized(look: render.Appearance, batch: int) -> render.Appearance:
+    """`batch` appearances with everything on, of which each picture has its own."""
+    keys = jax.random.split(jax.random.key(0), batch)
+
+    def one(key: jax.Array) -> render.Appearance:
+        variation = randomization.draw(config.STRONG, key, cameras=1)
+        return looks.appearance(look, config.STRONG, variation)
+
+    return jax.vmap(one)(keys)
+
+
 def ray_caster(
     model: mujoco.MjModel, camera: int, size: int, batch: int, options: render.RenderOptions
 ) -> tuple[Callable[[], object], float]:
@@ -56,13 +67,15 @@ def ray_caster(
     scene, fovy = render.RenderScene.from_model(model), float(model.cam_fovy[camera])
     poses = poses_of(model, camera, batch)
 
+    varied = randomized(scene.appearance, batch) if options.sensor else None
+
     @jax.jit
     @jax.vmap
-    def draw(xpos: jax.Array, xmat: jax.Array, eye: jax.Array, axes: jax.Array) -> object:
-        return render.render(scene, xpos, xmat, eye, axes, fovy, size, size, options=options)
+    def draw(pose: tuple[jax.Array, ...], look: render.Appearance | None) -> object:
+        return render.render(scene, *pose, fovy, size, size, look, options)
 
     def work() -> object:
-        return jax.block_until_ready(draw(*poses))
+        return jax.block_until_ready(draw(poses, varied))
 
     start = time.process_time()
     work()
@@ -103,7 +116,7 @@ def main() -> None:
     kinds = {
         "shadows": render.RenderOptions(),
         "no shadows": render.RenderOptions(shadows=False),
-        "shadows, textures, sensor": render.RenderOptions(textures=True, sensor=True),
+        "strongly randomised": render.RenderOptions(textures=True, sensor=True),
     }
     for name, options in kinds.items():
         work, compiling = ray_caster(model, camera, flags.size, flags.batch, options)
