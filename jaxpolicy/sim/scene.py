@@ -3,7 +3,8 @@
 The table's top is z = 0. The table that is seen is a box; what objects stand on is an
 invisible plane (group 3, alpha 0), because plane contacts are cheaper and steadier.
 Solver settings are the ones with which a grasped object neither slips nor is ejected:
-elliptic cones with impratio 1, Newton with enough iterations, steps of at most 5 ms.
+elliptic cones with impratio 1 (10 for round objects), Newton with enough iterations, steps
+of at most 5 ms.
 
 Who meets whom is a matter of classes: objects meet the ground, pads and obstacles (and
 each other where a scene says so); pads meet ground, objects and obstacles; the hull of
@@ -24,7 +25,7 @@ __all__ = ["TIMESTEP", "Scene", "build", "to_xml"]
 TIMESTEP = 0.005  # s, the longest that holds a grasp
 _HEAD = """<mujoco model="jaxpolicy">
 <compiler angle="radian" autolimits="true"/>
-<option timestep="{timestep}" integrator="implicitfast" cone="elliptic" impratio="1"
+<option timestep="{timestep}" integrator="implicitfast" cone="elliptic" impratio="{impratio}"
   solver="Newton" iterations="10" ls_iterations="50"/>
 <visual><headlight ambient="0.3 0.3 0.3" diffuse="0.2 0.2 0.2" specular="0 0 0"/>
   <global offwidth="640" offheight="640"/><map znear="0.005"/></visual>
@@ -129,8 +130,9 @@ def to_xml(robot: robots.Robot, things: Sequence[Thing], timestep: float = TIMES
 def _head(things: Sequence[Thing], timestep: float) -> str:
     """Options, classes and materials.
 
-    Round objects would roll for ever on a plane: where there are any, contacts of all
-    objects resist rolling.
+    Round objects would roll for ever on a plane, and creep out of round pads within a
+    second: where there are any, contacts of objects resist rolling, and friction is ten
+    times as stiff (impratio), which flat objects neither need nor pay for.
     """
     solids = [t for t in things if isinstance(t, Solid)]
     is_round = any(p.kind != "box" for s in solids for p in s.parts)
@@ -143,6 +145,7 @@ def _head(things: Sequence[Thing], timestep: float) -> str:
         colours="".join(colours),
         condim=6 if is_round else 3,
         rolling=0.001 if is_round else 0.0001,
+        impratio=10 if is_round else 1,
     )
 
 
