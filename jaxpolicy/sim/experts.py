@@ -134,7 +134,7 @@ PUSH_BEHIND = 0.065  # distance behind the object from which a push begins, m
 PUSH_LANE = 0.016  # largest distance from the line through object and target, m
 PUSH_NEAR = 0.03  # distance from the target from which on the gripper keeps its angle, m
 PUSH_DONE = 0.008  # distance from the target at which to stop, m
-PUSH_HEIGHT = 0.02  # of the tool, m
+PUSH_HEIGHT = 0.018  # of the tool, m
 
 
 def push(facts: Facts, limits: control.Limits) -> jax.Array:
@@ -150,7 +150,7 @@ def push(facts: Facts, limits: control.Limits) -> jax.Array:
     # Near its target the line through the object swings about: there is nothing to turn for.
     turn = jnp.where(distance > PUSH_NEAR, turn, 0.0)
     level = PUSH_HEIGHT - facts["tool"][2]
-    speed = jnp.minimum(distance, 0.6 * limits.step / _gain(limits))
+    speed = jnp.minimum(distance, 0.35 * limits.step / _gain(limits))
     onward = jnp.append(ahead * speed - side * lateral, level)
     moving = _action(onward, turn, jnp.asarray(PUSH_OPEN), limits)
     around = _get_behind(tool_to_object - PUSH_BEHIND * ahead, facts["tool"][2], turn, limits)

@@ -108,10 +108,9 @@ def _push_facts(tool, target=(0.6, 0.0)):
 
 
 def test_push_moves_towards_the_target_from_behind():
-    # 3 cm behind the cube, on the line: forwards, no turn.
-    action = experts.push(_push_facts([0.47, 0.0, 0.02]), LIMITS)
-    np.testing.assert_allclose(action[1:], [0.0, 0.0, 0.0, 0.25], atol=1e-6)
-    assert action[0] > 0.01
+    # 3 cm behind the cube, on the line: forwards at 0.35 of 0.025, no turn.
+    action = experts.push(_push_facts([0.47, 0.0, experts.PUSH_HEIGHT]), LIMITS)
+    np.testing.assert_allclose(action, [0.00875, 0.0, 0.0, 0.0, 0.25], atol=1e-6)
 
 
 def test_push_goes_over_the_object_when_it_is_in_front():

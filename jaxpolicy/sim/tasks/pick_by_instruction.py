@@ -80,10 +80,11 @@ class PickByInstruction(base.ManipulationEnv):
         facts = grasping.object_facts(
             robot, mine[:3], mine[3:], velocities[wanted, :3], jnp.full((), 4.0)
         )
+        height = HEIGHT * self.randomizer.object_scale(state.variant)
         return facts | {
             "cubes": poses[:, :3].reshape(-1),
             "wanted": jax.nn.one_hot(wanted, N),
-            "to_goal": (TARGET_RISE - (mine[2] - HEIGHT))[None],
+            "to_goal": (TARGET_RISE - (mine[2] - height))[None],
         }
 
     def objects_of(self, facts: base.Facts) -> jax.Array:

@@ -60,7 +60,8 @@ class Stack(base.ManipulationEnv):
         facts = grasping.object_facts(
             robot, position, quat, state.qvel[n : n + 3], jnp.full((), 4.0)
         )
-        to_place = support + jnp.array([0.0, 0.0, SIDE]) - position
+        side = SIDE * self.randomizer.object_scale(state.variant)
+        to_place = support + side * jnp.array([0.0, 0.0, 1.0]) - position
         near = jnp.linalg.norm(to_place[:2]) < OFFSET
         placed = near & (jnp.abs(to_place[2]) < HEIGHT) & (jnp.max(robot["touch"]) < 0.5)
         return facts | {
