@@ -7,10 +7,10 @@ axis along the world's x, and the fingers open along y.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxpolicy.sim.panda import PANDA
 from jaxpolicy.sim.robot import Capsule, Joint, Link, Robot
@@ -187,42 +187,43 @@ def _finger_xml(robot: Robot, side: str, sign: float) -> str:
 # --- kinematics -----------------------------------------------------------------------
 
 
-def _fixed_transforms(robot: Robot) -> np.ndarray:
-    """Transform from each joint's parent frame to the joint's frame at 0, [J, 4, 4]."""
-    result = np.tile(np.eye(4), (robot.n_joints, 1, 1))
-    for i, joint in enumerate(robot.joints):
-        c, s = math.cos(joint.roll), math.sin(joint.roll)
-        result[i, 1:3, 1:3] = [[c, -s], [s, c]]
-        result[i, :3, 3] = joint.origin
-    return result.astype(np.float32)
-
-
-def _tool_transform(robot: Robot) -> np.ndarray:
-    """Transform from the last joint's frame to the tool's, [4, 4]."""
-    c, s = math.cos(robot.hand_yaw), math.sin(robot.hand_yaw)
-    result = np.eye(4)
-    result[:2, :2] = [[c, -s], [s, c]]
-    result[2, 3] = robot.hand_offset + robot.tool_offset
-    return result.astype(np.float32)
-
-
-def _rotations_about_z(angles: jax.Array) -> jax.Array:
-    """Homogeneous rotations about z, [J] -> [J, 4, 4]."""
-    c, s = jnp.cos(angles), jnp.sin(angles)
-    zero, one = jnp.zeros_like(c), jnp.ones_like(c)
-    rows = [[c, -s, zero, zero], [s, c, zero, zero]]
-    rows += [[zero, zero, one, zero], [zero, zero, zero, one]]
-    return jnp.stack([jnp.stack(r, -1) for r in rows], -2)
-
-
 def chain(robot: Robot, joints: jax.Array) -> jax.Array:
-    """Frames of all joints and of the tool in the base frame, [J] -> [J + 1, 4, 4]."""
-    local = jnp.matmul(_fixed_transforms(robot), _rotations_about_z(joints), precision=_HIGHEST)
-    frames = [local[0]]
-    for i in range(1, robot.n_joints):
-        frames.append(jnp.matmul(frames[-1], local[i], precision=_HIGHEST))
-    frames.append(jnp.matmul(frames[-1], _tool_transform(robot), precision=_HIGHEST))
-    return jnp.stack(frames)
+    """Frames of all joints and of the tool in the base frame, [J] -> [J + 1, 4, 4].
+
+    Written with the columns of rotations in place of matrix products, of which batches of
+    small ones are slow on CPU. The barriers keep XLA from computing each frame anew for
+    every use of the frames after it.
+    """
+    columns, position = list(jnp.eye(3)), jnp.zeros(3)
+    frames = []
+    for joint, cosine, sine in zip(robot.joints, jnp.cos(joints), jnp.sin(joints), strict=True):
+        position = position + sum(c * o for c, o in zip(columns, joint.origin, strict=True))
+        columns = _rolled(columns, joint.roll)
+        columns = _turned(columns, cosine, sine)
+        *columns, position = jax.lax.optimization_barrier((*columns, position))
+        frames.append(_frame(columns, position))
+    position = position + columns[2] * (robot.hand_offset + robot.tool_offset)
+    columns = _turned(columns, math.cos(robot.hand_yaw), math.sin(robot.hand_yaw))
+    return jnp.stack([*frames, _frame(columns, position)])
+
+
+def _rolled(columns: list[jax.Array], roll: float) -> list[jax.Array]:
+    """Columns of R Rx(roll), given those of R."""
+    x, y, z = columns
+    c, s = math.cos(roll), math.sin(roll)
+    return [x, c * y + s * z, c * z - s * y]
+
+
+def _turned(columns: list[jax.Array], cosine: Any, sine: Any) -> list[jax.Array]:
+    """Columns of R Rz(angle), given those of R."""
+    x, y, z = columns
+    return [cosine * x + sine * y, cosine * y - sine * x, z]
+
+
+def _frame(columns: list[jax.Array], position: jax.Array) -> jax.Array:
+    """Homogeneous transform [4, 4]."""
+    upper = jnp.stack([*columns, position], axis=1)
+    return jnp.concatenate([upper, jnp.array([[0.0, 0.0, 0.0, 1.0]])])
 
 
 def forward(robot: Robot, joints: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -6,6 +6,8 @@ Solver settings are the ones with which a grasped object neither slips nor is ej
 elliptic cones with impratio 1 (10 for round objects), Newton with enough iterations, steps
 of at most 5 ms.
 
+Bodies have few geoms each, so MuJoCo's midphase costs more than it saves and is off.
+
 Who meets whom is a matter of classes: objects meet the ground, pads and obstacles (and
 each other where a scene says so); pads meet ground, objects and obstacles; the hull of
 the hand meets obstacles alone; the rest of the arm meets nothing.
@@ -26,7 +28,7 @@ TIMESTEP = 0.005  # s, the longest that holds a grasp
 _HEAD = """<mujoco model="jaxpolicy">
 <compiler angle="radian" autolimits="true"/>
 <option timestep="{timestep}" integrator="implicitfast" cone="elliptic" impratio="{impratio}"
-  solver="Newton" iterations="10" ls_iterations="50"/>
+  solver="Newton" iterations="10" ls_iterations="50"><flag midphase="disable"/></option>
 <visual><headlight ambient="0.3 0.3 0.3" diffuse="0.2 0.2 0.2" specular="0 0 0"/>
   <global offwidth="640" offheight="640"/><map znear="0.005"/></visual>
 <default>
