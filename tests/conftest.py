@@ -40,3 +40,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_ROOT / ".cache" / "bytecode"))
 sys.dont_write_bytecode = False
 sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--mjx",
+        default="share",
+        choices=("share", "all"),
+        help="worlds of the contract test on MJX, which compile for half a minute each: this "
+        "Python's share of them, each task on one robot (default), or all",
+    )
