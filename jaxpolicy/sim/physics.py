@@ -214,7 +214,7 @@ class MjxPhysics(Physics):
 
     def _advance(self, state: PhysicsState, ctrl: jax.Array) -> dict[str, jax.Array]:
         """What a step changes in a PhysicsState; compiled once whatever else that carries."""
-        model = self._pool.pick(state.variant)
+        model = _with_mocap(self.model, self._pool.pick(state.variant), state.mocap_pos)
         data = mjx.make_data(self._pool.first).replace(
             qpos=state.qpos,
             qvel=state.qvel,
@@ -231,6 +231,19 @@ class MjxPhysics(Physics):
             "warmstart": data.qacc_warmstart,
             "sensors": data.sensordata,
         }
+
+
+def _with_mocap(model: mujoco.MjModel, mjx_model: Any, mocap_pos: jax.Array) -> Any:
+    """The MJX model with its mocap bodies at mocap_pos [nmocap, 3].
+
+    MJX moves mocap bodies after it has placed what hangs on them, which would stay behind:
+    the drawer of a cabinet. Here the bodies' own places move.
+    """
+    if not model.nmocap:
+        return mjx_model
+    bodies = np.flatnonzero(model.body_mocapid >= 0)
+    moved = mjx_model.body_pos.at[bodies].set(mocap_pos[model.body_mocapid[bodies]])
+    return mjx_model.replace(body_pos=moved)
 
 
 def _substep(model: Any, data: Any, _: None) -> tuple[Any, None]:
