@@ -105,7 +105,7 @@ class ManipulationEnv(Env):
           variant: which model it is a state of, int32 [].
 
         Returns:
-          A state whose `memory` may hold what the task must remember; see `remember`.
+          A state whose `memory` may hold what the task must remember.
         """
 
     @abc.abstractmethod
