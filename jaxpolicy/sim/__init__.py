@@ -6,7 +6,7 @@ from typing import Any
 
 from brax.envs.base import Env
 
-from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.sim.config import EnvConfig, override
 from jaxpolicy.sim.tasks.base import ManipulationEnv
 from jaxpolicy.sim.tasks.detour import Detour
 from jaxpolicy.sim.tasks.lift import Lift
@@ -44,11 +44,7 @@ def make(name: str, **overrides: Any) -> ManipulationEnv:
             f"unknown env.name '{name}'; known: {', '.join(ENVIRONMENTS)}; make_world also "
             "takes gymnasium:ID, brax:NAME and mjcf:PATH"
         )
-    known = {field.name for field in dataclasses.fields(EnvConfig)}
-    unknown = [key for key in overrides if key not in known]
-    if unknown:
-        raise InputError(f"EnvConfig has no key '{unknown[0]}'; known: {', '.join(sorted(known))}")
-    return ENVIRONMENTS[name](EnvConfig(name=name, **overrides))
+    return ENVIRONMENTS[name](override(EnvConfig(name=name), overrides))
 
 
 def make_world(config: EnvConfig) -> Env:

@@ -2,10 +2,19 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from jaxpolicy.specs import InputError
 
-__all__ = ["BACKENDS", "MODERATE", "STRONG", "EnvConfig", "RandomizationConfig"]
+__all__ = [
+    "BACKENDS",
+    "MODERATE",
+    "STRONG",
+    "EnvConfig",
+    "RandomizationConfig",
+    "override",
+]
 
 BACKENDS = ("mujoco", "mjx")
 
@@ -228,3 +237,16 @@ class EnvConfig:
             raise InputError(
                 "env.episode_length and env.workers must be >= 0, env.image_size must be >= 1"
             )
+
+
+def override(config: EnvConfig, values: Mapping[str, Any]) -> EnvConfig:
+    """`config` with other values of some fields.
+
+    Raises:
+      InputError: there is no such field; names those there are.
+    """
+    known = {field.name for field in dataclasses.fields(EnvConfig)}
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise InputError(f"EnvConfig has no key '{unknown[0]}'; known: {', '.join(sorted(known))}")
+    return dataclasses.replace(config, **values)

@@ -12,7 +12,6 @@ Episodes start from the TRAINING stream, which evaluation never uses: evaluate w
 `evaluation.rollout` rather than with these.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +23,7 @@ from brax.envs.base import Env, State
 
 from jaxpolicy import sim
 from jaxpolicy.sim import streams, worlds, wrappers
-from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.sim.config import EnvConfig, override
 from jaxpolicy.sim.gymnasium_world import GymnasiumWorld
 from jaxpolicy.specs import ArraySpec, InputError
 
@@ -309,12 +308,7 @@ def register() -> tuple[str, ...]:
 
 
 def _config(config: EnvConfig | str, overrides: dict[str, Any]) -> EnvConfig:
-    known = {field.name for field in dataclasses.fields(EnvConfig)}
-    unknown = [key for key in overrides if key not in known]
-    if unknown:
-        raise InputError(f"EnvConfig has no key '{unknown[0]}'; known: {', '.join(sorted(known))}")
-    base = EnvConfig(name=config) if isinstance(config, str) else config
-    return dataclasses.replace(base, **overrides)
+    return override(EnvConfig(name=config) if isinstance(config, str) else config, overrides)
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,9 +11,11 @@ The base frame is the controller's: at joint1 = 0 the arm points along -x, so th
 works over the table with joint1 near pi.
 """
 
+import dataclasses
 import math
 
-from jaxpolicy.sim.robot import Capsule, Joint, Link, Robot
+from jaxpolicy.sim.panda import PANDA
+from jaxpolicy.sim.robot import Capsule, Joint, Link
 
 __all__ = ["UR5E"]
 
@@ -21,7 +23,8 @@ _X, _Y, _Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 _H, _TURN, _SPEED = math.pi / 2, 2 * math.pi, math.pi
 _BLUE, _DARK = (0.49, 0.68, 0.8, 1.0), (0.28, 0.28, 0.3, 1.0)
 
-UR5E = Robot(
+UR5E = dataclasses.replace(
+    PANDA,  # whose gripper it has
     name="ur5e",
     joints=(
         Joint((0.0, 0.0, 0.1625), 0.0, -_TURN, _TURN, _SPEED, 150.0, 4500.0, 200.0),
@@ -91,16 +94,7 @@ UR5E = Robot(
             (Capsule((0.0, 0.0, -0.02), _Z, 0.037, 0.01),),
         ),
     ),
-    hand=Link(0.73, (-0.01, 0.0, 0.03), (0.001, 0.0025, 0.0017, 0.0, 0.0, 0.0)),
     hand_offset=0.0,
     hand_yaw=0.0,
-    tool_offset=0.1034,
-    finger_offset=0.0584,
-    finger_travel=0.04,
-    finger_mass=0.015,
-    finger_kp=500.0,
-    finger_kv=50.0,
-    grip_force=10.0,
-    pad_radius=0.008,
     home=(2.87172902, -1.51003476, 1.94064909, -2.00141066, -1.57079633, -1.84065997),
 )

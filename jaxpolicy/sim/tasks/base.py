@@ -59,6 +59,8 @@ class ManipulationEnv(Env):
       start_ranges: facts that are drawn anew for each episode -> their lowest and highest
         values, element by element (class attribute).
       tool_box: `lower` and `upper` of control.Limits where they differ (class attribute).
+      layout: fact -> (size, unit) in the order of the `privileged` observation, without the
+        joints, which come first (class attribute).
       default_shapes: shapes of the object where the configuration names none; () where
         the task has none to choose (class attribute).
     """
@@ -68,6 +70,7 @@ class ManipulationEnv(Env):
     default_seconds: ClassVar[float] = 3.0
     start_ranges: ClassVar[Mapping[str, Range]] = {}
     tool_box: ClassVar[Mapping[str, tuple[float, float, float]]] = {}
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {}
     default_shapes: ClassVar[tuple[objects.Shape, ...]] = ()
 
     def __init__(self, config: EnvConfig) -> None:
@@ -121,13 +124,8 @@ class ManipulationEnv(Env):
         """Whether the goal is reached right now, bool []."""
 
     @abc.abstractmethod
-    def expert(self, privileged: jax.Array) -> jax.Array:
-        """The scripted expert: `privileged` [K] -> action [A]; stateless."""
-
-    @property
-    @abc.abstractmethod
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """Fact -> (size, unit) in the order of the `privileged` observation."""
+    def script(self, facts: Facts) -> jax.Array:
+        """The scripted expert: privileged facts -> Cartesian action [5]; stateless."""
 
     # What a task may define.
 
@@ -242,6 +240,16 @@ class ManipulationEnv(Env):
 
     # Shared facts and observations.
 
+    @property
+    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
+        """Fact -> (size, unit) in the order of the `privileged` observation."""
+        return {"joints": (self.arm.n_joints, "rad"), **self.layout}
+
+    def expert(self, privileged: jax.Array) -> jax.Array:
+        """The scripted expert: `privileged` [K] -> action [A]; stateless."""
+        facts = self.split_privileged(privileged)
+        return control.encode(self.action_spec, self.arm, facts["joints"], self.script(facts))
+
     def facts(self, state: physics.PhysicsState) -> Facts:
         """Everything rewards, goals and observations are made of, by name."""
         robot = self._robot_facts(state)
@@ -273,10 +281,6 @@ class ManipulationEnv(Env):
         """Mean square of the arm's part of an action, each element over its bound."""
         bound = np.array(self.action_spec.maximum[:-1], np.float32)
         return jnp.mean(jnp.square(jnp.clip(action[:-1] / bound, -1.0, 1.0)))
-
-    def encode_action(self, facts: Facts, cartesian: jax.Array) -> jax.Array:
-        """A Cartesian action [5] as one of this environment's kind [A]."""
-        return control.encode(self.action_spec, self.arm, facts["joints"], cartesian)
 
     def robot_at_home(self) -> jax.Array:
         """Generalised positions [J + 2] of the robot at rest, gripper open."""

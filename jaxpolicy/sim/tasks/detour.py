@@ -11,10 +11,9 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxpolicy.sim import experts, objects, physics, robots
-from jaxpolicy.sim.tasks import base
+from jaxpolicy.sim.tasks import base, grasping
 from jaxpolicy.sim.things import Fixture, Marker, Thing
 
 __all__ = ["Detour"]
@@ -37,6 +36,16 @@ class Detour(base.ManipulationEnv):
         "side": ((-1.0,), (1.0,)),
     }
     tool_box: ClassVar[Mapping[str, tuple[float, float, float]]] = {"upper": (0.68, 0.25, 0.1)}
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        "tool": (3, "m"),
+        "tool_direction": (2, "1"),
+        "width": (1, "m"),
+        "collision": (1, "N"),
+        "post": (2, "m"),
+        "target": (3, "m"),
+        "to_target": (3, "m"),
+        "side": (1, "1"),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "distance": 1.0,
         "collision": -0.5,
@@ -55,8 +64,8 @@ class Detour(base.ManipulationEnv):
     def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
         """The tool low before the post, the marker behind it, a coin for the expert."""
         key_post, key_target, key_side = jax.random.split(key, 3)
-        post = _uniform(key_post, POST_LOWER, POST_UPPER)
-        target = _uniform(key_target, LOWER, UPPER)
+        post = grasping.within(key_post, POST_LOWER, POST_UPPER)
+        target = grasping.within(key_target, LOWER, UPPER)
         side = jnp.where(jax.random.bernoulli(key_side), 1.0, -1.0)
         fingers = jnp.asarray(self.scene.home[self.arm.n_joints :])
         state = self.physics.init(
@@ -90,33 +99,12 @@ class Detour(base.ManipulationEnv):
         near = jnp.linalg.norm(facts["to_target"]) < TOLERANCE
         return near & (facts["collided"] < 0.5)
 
-    def expert(self, privileged: jax.Array) -> jax.Array:
+    def script(self, facts: base.Facts) -> jax.Array:
         """See `experts.detour`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.detour(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            "tool": (3, "m"),
-            "tool_direction": (2, "1"),
-            "width": (1, "m"),
-            "collision": (1, "N"),
-            "post": (2, "m"),
-            "target": (3, "m"),
-            "to_target": (3, "m"),
-            "side": (1, "1"),
-        }
+        return experts.detour(facts, self.limits)
 
     def _start_joints(self) -> jax.Array:
         """Joints [J] with the tool at START, pointing down."""
         down = robots.down_rotation(jnp.zeros(()))
         home = jnp.asarray(self.arm.home, jnp.float32)
         return robots.inverse(self.arm, home, jnp.array(START), down, iterations=20)
-
-
-def _uniform(key: jax.Array, lower: Sequence[float], upper: Sequence[float]) -> jax.Array:
-    low, high = np.array(lower, np.float32), np.array(upper, np.float32)
-    return jax.random.uniform(key, low.shape, minval=low, maxval=high)

@@ -11,14 +11,18 @@ from jaxpolicy.sim.tasks import base
 
 __all__ = [
     "OBJECT_LAYOUT",
+    "PLACING_SCALES",
     "ROBOT_LAYOUT",
     "is_grasped",
     "object_facts",
     "place",
+    "placing",
     "pose",
+    "reaching",
     "resting",
     "shape_facts",
     "solids",
+    "within",
     "yaw_of",
 ]
 
@@ -39,6 +43,15 @@ OBJECT_LAYOUT: dict[str, tuple[int, str]] = {
     "object_yaw": (2, "1"),
     "turn": (1, "rad"),
     "object_velocity": (3, "m/s"),
+}
+# Weights of the terms of `placing`, of success and of effort.
+PLACING_SCALES: dict[str, float] = {
+    "reach": 0.2,
+    "grasp": 0.2,
+    "carry": 0.6,
+    "placed": 1.0,
+    "success": 0.5,
+    "action": -0.005,
 }
 
 
@@ -63,14 +76,18 @@ def is_grasped(touch: jax.Array, to_object: jax.Array, width: jax.Array) -> jax.
     return jnp.all(touch > 0.5) & near & (width[0] > GRASP_WIDTH)
 
 
+def within(key: jax.Array, lower: Sequence[float], upper: Sequence[float]) -> jax.Array:
+    """A point [n] anywhere in a box of n sides."""
+    low, high = np.array(lower, np.float32), np.array(upper, np.float32)
+    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
+
+
 def place(
     key: jax.Array, lower: Sequence[float], upper: Sequence[float], height: jax.typing.ArrayLike
 ) -> jax.Array:
     """Pose [7] of an object on the table: anywhere in the box (m), at any yaw."""
     key_place, key_turn = jax.random.split(key)
-    xy = jax.random.uniform(
-        key_place, (2,), minval=np.array(lower, np.float32), maxval=np.array(upper, np.float32)
-    )
+    xy = within(key_place, lower, upper)
     yaw = jax.random.uniform(key_turn, (), minval=-jnp.pi, maxval=jnp.pi)
     return resting(xy, yaw, height)
 
@@ -117,6 +134,28 @@ def object_facts(
         "object_yaw": jnp.stack([sine, cosine]),
         "turn": (jnp.arctan2(sine, cosine) / jnp.maximum(folds, 1.0))[None],
         "object_velocity": velocity,
+    }
+
+
+def reaching(offset: jax.Array, has: jax.Array) -> jax.Array:
+    """Reward [] for nearness: 1 - tanh(5 |offset [3] m|), and 1 while the gripper `has` it."""
+    return jnp.where(has > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * jnp.linalg.norm(offset)))
+
+
+def placing(facts: base.Facts, to_place: jax.Array) -> dict[str, jax.Array]:
+    """Reward terms of tasks that carry an object to a place.
+
+    Args:
+      facts: of the object, and `placed` [1].
+      to_place: what is left of the way, [n] m.
+    """
+    placed = facts["placed"][0]
+    has = jnp.maximum(facts["grasped"][0], placed)
+    return {
+        "reach": reaching(facts["to_object"], has),
+        "grasp": has,
+        "carry": has * (1.0 - jnp.tanh(5.0 * jnp.linalg.norm(to_place))),
+        "placed": placed,
     }
 
 

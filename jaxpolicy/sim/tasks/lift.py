@@ -27,6 +27,11 @@ class Lift(base.ManipulationEnv):
     instructions: ClassVar[tuple[str, ...]] = ("pick up the red cube",)
     default_shapes: ClassVar[tuple[objects.Shape, ...]] = (objects.CUBE,)
     start_ranges: ClassVar[Mapping[str, base.Range]] = {"object": (LOWER, UPPER)}
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        **grasping.ROBOT_LAYOUT,
+        **grasping.OBJECT_LAYOUT,
+        "to_goal": (1, "m"),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,
@@ -53,9 +58,8 @@ class Lift(base.ManipulationEnv):
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, height while grasped (0 to 1) and effort."""
         grasped = facts["grasped"][0]
-        distance = jnp.linalg.norm(facts["to_object"])
         return {
-            "reach": jnp.where(grasped > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
+            "reach": grasping.reaching(facts["to_object"], grasped),
             "grasp": grasped,
             "lift": grasped * jnp.clip(1.0 - facts["to_goal"][0] / TARGET_RISE, 0.0, 1.0),
             "action": self.effort(action),
@@ -66,17 +70,6 @@ class Lift(base.ManipulationEnv):
         lifted = facts["to_goal"][0] < TARGET_RISE - LIFT_HEIGHT
         return (facts["grasped"][0] > 0.5) & lifted
 
-    def expert(self, privileged: jax.Array) -> jax.Array:
+    def script(self, facts: base.Facts) -> jax.Array:
         """See `experts.lift`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.lift(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            **grasping.ROBOT_LAYOUT,
-            **grasping.OBJECT_LAYOUT,
-            "to_goal": (1, "m"),
-        }
+        return experts.lift(facts, self.limits)

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxpolicy.sim import experts, physics
 from jaxpolicy.sim.tasks import base, grasping
@@ -26,6 +25,15 @@ class OpenDrawer(base.ManipulationEnv):
     instructions: ClassVar[tuple[str, ...]] = ("open the drawer",)
     default_seconds: ClassVar[float] = 4.0
     start_ranges: ClassVar[Mapping[str, base.Range]] = {"handle": (HANDLE_LOWER, HANDLE_UPPER)}
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        **grasping.ROBOT_LAYOUT,
+        "yaw": (1, "rad"),
+        "grasped": (1, "1"),
+        "handle": (3, "m"),
+        "to_handle": (3, "m"),
+        "opening": (1, "m"),
+        "opening_speed": (1, "m/s"),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "grasp": 0.2,
@@ -40,8 +48,7 @@ class OpenDrawer(base.ManipulationEnv):
 
     def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
         """The drawer closed, the cabinet somewhere in its box."""
-        low, high = np.array(LOWER, np.float32), np.array(UPPER, np.float32)
-        xy = jax.random.uniform(key, (2,), minval=low, maxval=high)
+        xy = grasping.within(key, LOWER, UPPER)
         return self.physics.init(
             self.scene.home, mocap_pos=jnp.append(xy, 0.0)[None], variant=variant
         )
@@ -74,9 +81,8 @@ class OpenDrawer(base.ManipulationEnv):
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, opening in [0, 1] and effort."""
         grasped = facts["grasped"][0]
-        distance = jnp.linalg.norm(facts["to_handle"])
         return {
-            "reach": jnp.where(grasped > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
+            "reach": grasping.reaching(facts["to_handle"], grasped),
             "grasp": grasped,
             "open": jnp.clip(facts["opening"][0] / OPENED, 0.0, 1.0),
             "action": self.effort(action),
@@ -86,21 +92,6 @@ class OpenDrawer(base.ManipulationEnv):
         """The drawer is open."""
         return facts["opening"][0] > OPENED
 
-    def expert(self, privileged: jax.Array) -> jax.Array:
+    def script(self, facts: base.Facts) -> jax.Array:
         """See `experts.open_drawer`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.open_drawer(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            **grasping.ROBOT_LAYOUT,
-            "yaw": (1, "rad"),
-            "grasped": (1, "1"),
-            "handle": (3, "m"),
-            "to_handle": (3, "m"),
-            "opening": (1, "m"),
-            "opening_speed": (1, "m/s"),
-        }
+        return experts.open_drawer(facts, self.limits)

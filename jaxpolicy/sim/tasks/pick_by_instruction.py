@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.sim import experts, objects, physics
-from jaxpolicy.sim.tasks import base, grasping
+from jaxpolicy.sim import objects, physics
+from jaxpolicy.sim.tasks import base, grasping, lift
 from jaxpolicy.sim.things import COLOURS, Solid, Thing
 
 __all__ = ["PickByInstruction"]
@@ -26,24 +26,24 @@ JITTER = (0.012, 0.03)
 LOWER, UPPER = (0.428, -0.11), (0.572, 0.11)  # what that comes to
 AWAY = (2.0, 2.0)  # where cubes lie that are not there: behind the camera, out of reach, m
 HEIGHT = objects.CUBE.rest
-LIFT_HEIGHT, TARGET_RISE = 0.05, 0.1  # as in lift, m
 
 
-class PickByInstruction(base.ManipulationEnv):
+class PickByInstruction(lift.Lift):
     """The cube that was asked for in the gripper and 5 cm above the table, held."""
 
     instructions: ClassVar[tuple[str, ...]] = tuple(f"lift the {name} cube" for name in NAMES)
+    default_shapes: ClassVar[tuple[objects.Shape, ...]] = ()
     default_seconds: ClassVar[float] = 3.5
     start_ranges: ClassVar[Mapping[str, base.Range]] = {
         "object": (LOWER, UPPER),
         "wanted": ((0.0,) * N, (1.0,) * N),
     }
-    reward_scales: ClassVar[Mapping[str, float]] = {
-        "reach": 0.2,
-        "grasp": 0.2,
-        "lift": 1.0,
-        "success": 0.2,
-        "action": -0.005,
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        **grasping.ROBOT_LAYOUT,
+        **grasping.OBJECT_LAYOUT,
+        "cubes": (3 * N, "m"),
+        "wanted": (N, "1"),
+        "to_goal": (1, "m"),
     }
 
     def things(self) -> Sequence[Sequence[Thing]]:
@@ -84,7 +84,7 @@ class PickByInstruction(base.ManipulationEnv):
         return facts | {
             "cubes": poses[:, :3].reshape(-1),
             "wanted": jax.nn.one_hot(wanted, N),
-            "to_goal": (TARGET_RISE - (mine[2] - height))[None],
+            "to_goal": (lift.TARGET_RISE - (mine[2] - height))[None],
         }
 
     def objects_of(self, facts: base.Facts) -> jax.Array:
@@ -98,39 +98,6 @@ class PickByInstruction(base.ManipulationEnv):
     def instruction_of(self, state: physics.PhysicsState) -> jax.Array:
         """Each colour has its instruction."""
         return state.memory["wanted"]
-
-    def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
-        """As in lift, for the cube that is asked for."""
-        grasped = facts["grasped"][0]
-        distance = jnp.linalg.norm(facts["to_object"])
-        return {
-            "reach": jnp.where(grasped > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
-            "grasp": grasped,
-            "lift": grasped * jnp.clip(1.0 - facts["to_goal"][0] / TARGET_RISE, 0.0, 1.0),
-            "action": self.effort(action),
-        }
-
-    def goal(self, facts: base.Facts) -> jax.Array:
-        """The cube that is asked for is in the gripper and off the table."""
-        lifted = facts["to_goal"][0] < TARGET_RISE - LIFT_HEIGHT
-        return (facts["grasped"][0] > 0.5) & lifted
-
-    def expert(self, privileged: jax.Array) -> jax.Array:
-        """See `experts.lift`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.lift(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            **grasping.ROBOT_LAYOUT,
-            **grasping.OBJECT_LAYOUT,
-            "cubes": (3 * N, "m"),
-            "wanted": (N, "1"),
-            "to_goal": (1, "m"),
-        }
 
 
 def _cube_pose(key: jax.Array, cell: jax.Array) -> jax.Array:

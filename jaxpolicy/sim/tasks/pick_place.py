@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxpolicy.sim import experts, objects, physics
 from jaxpolicy.sim.tasks import base, grasping
@@ -43,14 +42,15 @@ class PickPlace(base.ManipulationEnv):
         "object": (LOWER, UPPER),
         "bin": (BIN_LOWER, BIN_UPPER),
     }
-    reward_scales: ClassVar[Mapping[str, float]] = {
-        "reach": 0.2,
-        "grasp": 0.2,
-        "carry": 0.6,
-        "placed": 1.0,
-        "success": 0.5,
-        "action": -0.005,
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        **grasping.ROBOT_LAYOUT,
+        **grasping.OBJECT_LAYOUT,
+        "bin": (3, "m"),
+        "to_bin": (3, "m"),
+        "rise": (1, "m"),
+        "placed": (1, "1"),
     }
+    reward_scales: ClassVar[Mapping[str, float]] = grasping.PLACING_SCALES
 
     def things(self) -> Sequence[Sequence[Thing]]:
         """One object, and a bin with round walls and the table as its floor."""
@@ -61,8 +61,7 @@ class PickPlace(base.ManipulationEnv):
         """The object on the right at any yaw, the bin on the left."""
         key_object, key_bin = jax.random.split(key)
         pose = grasping.place(key_object, LOWER, UPPER, self.resting_height(variant))
-        low, high = np.array(BIN_LOWER, np.float32), np.array(BIN_UPPER, np.float32)
-        middle = jax.random.uniform(key_bin, (2,), minval=low, maxval=high)
+        middle = grasping.within(key_bin, BIN_LOWER, BIN_UPPER)
         return self.physics.init(
             jnp.concatenate([self.robot_at_home(), pose]),
             mocap_pos=jnp.append(middle, 0.0)[None],
@@ -82,37 +81,13 @@ class PickPlace(base.ManipulationEnv):
 
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, nearness of the carried object to the bin, effort."""
-        grasped, placed = facts["grasped"][0], facts["placed"][0]
-        distance = jnp.linalg.norm(facts["to_object"])
-        to_bin = jnp.linalg.norm(facts["to_bin"][:2])
-        had = jnp.maximum(grasped, placed)
-        return {
-            "reach": jnp.where(had > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
-            "grasp": had,
-            "carry": had * (1.0 - jnp.tanh(5.0 * to_bin)),
-            "placed": placed,
-            "action": self.effort(action),
-        }
+        return grasping.placing(facts, facts["to_bin"][:2]) | {"action": self.effort(action)}
 
     def goal(self, facts: base.Facts) -> jax.Array:
         """The object lies in the bin, out of the gripper."""
         slow = jnp.linalg.norm(facts["object_velocity"]) < SLOW
         return (facts["placed"][0] > 0.5) & (facts["rise"][0] < LOW) & slow
 
-    def expert(self, privileged: jax.Array) -> jax.Array:
+    def script(self, facts: base.Facts) -> jax.Array:
         """See `experts.pick_place`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.pick_place(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            **grasping.ROBOT_LAYOUT,
-            **grasping.OBJECT_LAYOUT,
-            "bin": (3, "m"),
-            "to_bin": (3, "m"),
-            "rise": (1, "m"),
-            "placed": (1, "1"),
-        }
+        return experts.pick_place(facts, self.limits)

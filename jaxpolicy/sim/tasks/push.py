@@ -27,6 +27,11 @@ class Push(base.ManipulationEnv):
     default_shapes: ClassVar[tuple[objects.Shape, ...]] = (objects.CUBE,)
     default_seconds: ClassVar[float] = 5.0
     start_ranges: ClassVar[Mapping[str, base.Range]] = {"object": (LOWER, UPPER)}
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        **grasping.ROBOT_LAYOUT,
+        **grasping.OBJECT_LAYOUT,
+        "to_target": (3, "m"),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "reach": 0.2,
         "distance": 1.0,
@@ -73,20 +78,9 @@ class Push(base.ManipulationEnv):
         near = jnp.linalg.norm(facts["to_target"][:2]) < TOLERANCE
         return near & (-facts["to_target"][2] < ON_TABLE)
 
-    def expert(self, privileged: jax.Array) -> jax.Array:
+    def script(self, facts: base.Facts) -> jax.Array:
         """See `experts.push`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.push(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            **grasping.ROBOT_LAYOUT,
-            **grasping.OBJECT_LAYOUT,
-            "to_target": (3, "m"),
-        }
+        return experts.push(facts, self.limits)
 
 
 def _inside(start: jax.Array, distance: jax.Array, angle: jax.Array) -> jax.Array:

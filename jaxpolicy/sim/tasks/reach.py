@@ -5,10 +5,9 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxpolicy.sim import experts, physics
-from jaxpolicy.sim.tasks import base
+from jaxpolicy.sim.tasks import base, grasping
 from jaxpolicy.sim.things import Marker, Thing
 
 __all__ = ["Reach"]
@@ -22,6 +21,13 @@ class Reach(base.ManipulationEnv):
 
     instructions: ClassVar[tuple[str, ...]] = ("move the gripper to the green marker",)
     start_ranges: ClassVar[Mapping[str, base.Range]] = {"target": (LOWER, UPPER)}
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        "tool": (3, "m"),
+        "tool_direction": (2, "1"),
+        "width": (1, "m"),
+        "target": (3, "m"),
+        "to_target": (3, "m"),
+    }
     reward_scales: ClassVar[Mapping[str, float]] = {
         "distance": 1.0,
         "success": 1.0,
@@ -34,7 +40,7 @@ class Reach(base.ManipulationEnv):
 
     def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
         """The robot at rest, the marker anywhere in its box."""
-        target = jax.random.uniform(key, (1, 3), minval=np.array(LOWER), maxval=np.array(UPPER))
+        target = grasping.within(key, LOWER, UPPER)[None]
         return self.physics.init(self.scene.home, mocap_pos=target, variant=variant)
 
     def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
@@ -54,19 +60,6 @@ class Reach(base.ManipulationEnv):
         """The tool is at the marker."""
         return jnp.linalg.norm(facts["to_target"]) < TOLERANCE
 
-    def expert(self, privileged: jax.Array) -> jax.Array:
+    def script(self, facts: base.Facts) -> jax.Array:
         """See `experts.reach`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.reach(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            "tool": (3, "m"),
-            "tool_direction": (2, "1"),
-            "width": (1, "m"),
-            "target": (3, "m"),
-            "to_target": (3, "m"),
-        }
+        return experts.reach(facts, self.limits)

@@ -28,14 +28,14 @@ class Stack(base.ManipulationEnv):
         "object": (LOWER, UPPER),
         "support": (LOWER, UPPER),
     }
-    reward_scales: ClassVar[Mapping[str, float]] = {
-        "reach": 0.2,
-        "grasp": 0.2,
-        "carry": 0.6,
-        "placed": 1.0,
-        "success": 0.5,
-        "action": -0.005,
+    layout: ClassVar[Mapping[str, tuple[int, str]]] = {
+        **grasping.ROBOT_LAYOUT,
+        **grasping.OBJECT_LAYOUT,
+        "support": (3, "m"),
+        "to_place": (3, "m"),
+        "placed": (1, "1"),
     }
+    reward_scales: ClassVar[Mapping[str, float]] = grasping.PLACING_SCALES
 
     def things(self) -> Sequence[Sequence[Thing]]:
         """Two cubes that meet each other."""
@@ -80,38 +80,16 @@ class Stack(base.ManipulationEnv):
 
     def reward_terms(self, facts: base.Facts, action: jax.Array) -> dict[str, jax.Array]:
         """Nearness, grasp, nearness of the carried cube to its place, effort."""
-        grasped, placed = facts["grasped"][0], facts["placed"][0]
-        distance = jnp.linalg.norm(facts["to_object"])
-        had = jnp.maximum(grasped, placed)
-        return {
-            "reach": jnp.where(had > 0.5, 1.0, 1.0 - jnp.tanh(5.0 * distance)),
-            "grasp": had,
-            "carry": had * (1.0 - jnp.tanh(5.0 * jnp.linalg.norm(facts["to_place"]))),
-            "placed": placed,
-            "action": self.effort(action),
-        }
+        return grasping.placing(facts, facts["to_place"]) | {"action": self.effort(action)}
 
     def goal(self, facts: base.Facts) -> jax.Array:
         """The red cube rests on the green one, out of the gripper."""
         slow = jnp.linalg.norm(facts["object_velocity"]) < SLOW
         return (facts["placed"][0] > 0.5) & slow
 
-    def expert(self, privileged: jax.Array) -> jax.Array:
+    def script(self, facts: base.Facts) -> jax.Array:
         """See `experts.stack`."""
-        facts = self.split_privileged(privileged)
-        return self.encode_action(facts, experts.stack(facts, self.limits))
-
-    @property
-    def privileged_layout(self) -> Mapping[str, tuple[int, str]]:
-        """See ManipulationEnv."""
-        return {
-            "joints": (self.arm.n_joints, "rad"),
-            **grasping.ROBOT_LAYOUT,
-            **grasping.OBJECT_LAYOUT,
-            "support": (3, "m"),
-            "to_place": (3, "m"),
-            "placed": (1, "1"),
-        }
+        return experts.stack(facts, self.limits)
 
 
 def _apart(key: jax.Array, key_turn: jax.Array, other: jax.Array) -> jax.Array:
