@@ -17,7 +17,13 @@ LIBRARY = ("jaxpolicy",)
 PROGRAMS = ("launch", "configs")
 ALL = (*LIBRARY, *PROGRAMS, "benchmarks", "tests")
 
-SPECS = ("jaxpolicy.schema", "jaxpolicy.specs", "jaxpolicy.chunking", "jaxpolicy.text")
+SPECS = (
+    "jaxpolicy.schema",
+    "jaxpolicy.specs",
+    "jaxpolicy.atomic",
+    "jaxpolicy.chunking",
+    "jaxpolicy.text",
+)
 CORE = (*SPECS, "jaxpolicy.types", "jaxpolicy.normalization")
 CONFIGS = (
     "jaxpolicy.sim.config",
@@ -36,7 +42,8 @@ TABLE = {
     "jaxpolicy.schema": (),
     "jaxpolicy.specs": ("jaxpolicy.schema",),
     "jaxpolicy.chunking": ("jaxpolicy.schema", "jaxpolicy.specs"),
-    "jaxpolicy.text": ("jaxpolicy.schema", "jaxpolicy.specs"),
+    "jaxpolicy.atomic": ("jaxpolicy.schema", "jaxpolicy.specs"),
+    "jaxpolicy.text": ("jaxpolicy.schema", "jaxpolicy.specs", "jaxpolicy.atomic"),
     "jaxpolicy.types": SPECS,
     "jaxpolicy.normalization": (*SPECS, "jaxpolicy.types"),
     "jaxpolicy.sim": CORE,

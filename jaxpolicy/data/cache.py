@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxpolicy.data import atomic
+from jaxpolicy import atomic
 from jaxpolicy.data.source import EpisodeSource, check_episode
 from jaxpolicy.specs import PREVIOUS_ACTION, ArraySpec, InputError, camera_names
 from jaxpolicy.types import Episode

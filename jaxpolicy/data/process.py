@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import normalization, schema, specs
-from jaxpolicy.data import atomic, splits
+from jaxpolicy import atomic, normalization, schema, specs
+from jaxpolicy.data import splits
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.rlds_layout import UNBOUNDED
 from jaxpolicy.data.source import EpisodeSource

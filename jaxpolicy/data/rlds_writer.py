@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxpolicy.data import atomic, example_proto, features, images, tfrecord
+from jaxpolicy import atomic
+from jaxpolicy.data import example_proto, features, images, tfrecord
 from jaxpolicy.data.example_proto import Value
 from jaxpolicy.data.features import STEPS, Feature
 from jaxpolicy.data.rlds_layout import (

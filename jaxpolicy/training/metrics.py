@@ -12,7 +12,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from jaxpolicy.data import atomic
+from jaxpolicy import atomic
 
 __all__ = ["FILE_NAME", "MetricsWriter", "read", "truncate"]
 

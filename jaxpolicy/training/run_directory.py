@@ -8,8 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jaxpolicy import schema
-from jaxpolicy.data import atomic
+from jaxpolicy import atomic, schema
 from jaxpolicy.specs import InputError
 from jaxpolicy.training.config import TrainConfig
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from jaxpolicy.data import atomic
+from jaxpolicy import atomic
 from jaxpolicy.specs import InputError
 
 
