@@ -9,25 +9,52 @@ from collections.abc import Iterator
 
 from jaxpolicy.specs import InputError
 
-__all__ = ["append_line", "make_parent", "new_directory", "remove", "write_text"]
+__all__ = [
+    "append_line",
+    "make_directory",
+    "make_parent",
+    "new_directory",
+    "new_file",
+    "remove",
+    "write_bytes",
+    "write_text",
+]
 
 PathLike = str | os.PathLike[str]
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Writes a small file through a temporary neighbour and os.replace."""
+    """Writes a file in UTF-8, as `new_file` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: PathLike, data: bytes) -> None:
+    """Writes a file, as `new_file` does."""
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_file(path: PathLike) -> Iterator[pathlib.Path]:
+    """A temporary neighbour that takes the place of `path` when the block succeeds.
+
+    The block writes it; its name ends like that of `path`, for programs that go by the
+    suffix. The block's exception removes it and leaves `path` as it was.
+
+    Raises:
+      InputError: the folder cannot be made, or the file cannot be written.
+    """
     path = pathlib.Path(path)
     make_parent(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
     except OSError as e:
+        raise InputError(f"{path}: cannot write: {e.strerror or e}") from e
+    finally:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot write: {e.strerror}") from e
 
 
 def remove(path: PathLike) -> None:
@@ -72,7 +99,7 @@ def new_directory(path: PathLike) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        _sync(temporary)
+        _sync(*temporary.iterdir(), temporary)
         os.replace(temporary, path)
     except OSError as e:
         raise InputError(f"{path}: cannot write: {e.strerror}") from e
@@ -82,10 +109,15 @@ def new_directory(path: PathLike) -> Iterator[pathlib.Path]:
 
 def make_parent(path: pathlib.Path) -> None:
     """Creates the folder that `path` lies in; raises InputError where that fails."""
+    make_directory(path.parent)
+
+
+def make_directory(path: PathLike) -> None:
+    """Creates a folder if it is not there; raises InputError where that fails."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(path, exist_ok=True)
     except OSError as e:
-        raise InputError(f"{path.parent}: cannot create this folder: {e.strerror}") from e
+        raise InputError(f"{os.fspath(path)}: cannot create this folder: {e.strerror}") from e
 
 
 def _require_free(path: pathlib.Path) -> None:
@@ -95,8 +127,8 @@ def _require_free(path: pathlib.Path) -> None:
         raise InputError(f"{path}: exists and is not empty; remove it or give a new folder")
 
 
-def _sync(directory: pathlib.Path) -> None:
-    for path in (*directory.iterdir(), directory):
+def _sync(*paths: pathlib.Path) -> None:
+    for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

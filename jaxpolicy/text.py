@@ -12,7 +12,6 @@ import difflib
 import functools
 import hashlib
 import os
-import pathlib
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxpolicy import atomic
 from jaxpolicy.specs import InputError
 
 __all__ = ["ENCODERS", "HashEncoder", "TableEncoder", "TextEncoder", "get"]
@@ -132,17 +132,9 @@ class TableEncoder:
 
     def save(self, path: PathLike) -> None:
         """Writes an .npz with `texts` and `table`, whole or not at all."""
-        path = pathlib.Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, texts=np.array(self.texts), table=self.table)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as e:
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot write: {e.strerror}") from e
+        # An open file: given a name, NumPy would put its own suffix behind it.
+        with atomic.new_file(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, texts=np.array(self.texts), table=self.table)
 
     @classmethod
     def load(cls, path: PathLike) -> "TableEncoder":

@@ -14,6 +14,39 @@ def test_write_text_replaces_and_leaves_no_neighbour(tmp_path):
     assert os.listdir(path.parent) == ["f.json"]
 
 
+def test_write_bytes(tmp_path):
+    atomic.write_bytes(tmp_path / "below" / "f", b"\0a")
+    assert (tmp_path / "below" / "f").read_bytes() == b"\0a"
+
+
+def test_a_new_file_appears_at_the_end_and_keeps_its_suffix(tmp_path):
+    with atomic.new_file(tmp_path / "f.png") as temporary:
+        temporary.write_text("x")
+        assert temporary.suffix == ".png"
+        assert not (tmp_path / "f.png").exists()
+    assert os.listdir(tmp_path) == ["f.png"]
+
+
+def replace_and_fail(path):
+    with atomic.new_file(path) as temporary:
+        temporary.write_text("new")
+        raise ZeroDivisionError
+
+
+def test_an_exception_leaves_the_old_file(tmp_path):
+    atomic.write_text(tmp_path / "f", "old")
+    with pytest.raises(ZeroDivisionError):
+        replace_and_fail(tmp_path / "f")
+    assert (tmp_path / "f").read_text() == "old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="f: cannot write: No such file"):
+        with atomic.new_file(tmp_path / "f"):
+            pass
+
+
 def test_append_line(tmp_path):
     for line in ("a", "b"):
         atomic.append_line(tmp_path / "below" / "f", line)
@@ -79,6 +112,8 @@ def test_unwritable_places_are_named(tmp_path):
     with pytest.raises(InputError, match="file: cannot create this folder"):
         with atomic.new_directory(place):
             pass
+    with pytest.raises(InputError, match="file: cannot create this folder"):
+        atomic.make_directory(tmp_path / "file")
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="folder: cannot write: Is a directory"):
         atomic.write_text(tmp_path / "folder", "")

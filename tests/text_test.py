@@ -152,8 +152,9 @@ def test_oversized_files_are_not_unpacked(tmp_path, table, monkeypatch):
 
 def test_table_is_not_half_written(tmp_path, table):
     with pytest.raises(InputError, match="cannot write"):
-        table.save(tmp_path / "missing" / "t.npz")
+        table.save(tmp_path)
     assert not list(tmp_path.iterdir())
+    assert [p for p in tmp_path.parent.iterdir() if p.name.endswith(tmp_path.name)] == [tmp_path]
 
 
 def test_names():

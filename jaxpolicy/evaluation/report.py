@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import __version__
+from jaxpolicy import __version__, atomic
 from jaxpolicy.evaluation import failures, metrics, page, plots
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.rollout import Rollouts
 from jaxpolicy.sim import pictures
-from jaxpolicy.specs import InputError
 
 __all__ = ["Facts", "build", "versions", "write"]
 
@@ -108,33 +107,21 @@ def write(
     """
     directory = Path(directory)
     report = build(rollouts, facts, config)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        pictures = _pictures(rollouts, facts, config, report["not_measured"])
-        _write_pictures(directory, pictures)
-        video = _video(directory, rollouts, report["not_measured"])
-        html = page.render(report, pictures, video)
-        _replace(directory / PAGE, html.encode())
-        _replace(
-            directory / REPORT, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
-        )
-    except OSError as e:
-        raise InputError(f"cannot write the report to {directory}: {e.strerror}") from e
+    atomic.make_directory(directory)
+    pictures = _pictures(rollouts, facts, config, report["not_measured"])
+    _write_pictures(directory, pictures)
+    video = _video(directory, rollouts, report["not_measured"])
+    atomic.write_text(directory / PAGE, page.render(report, pictures, video))
+    atomic.write_text(directory / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
 
 
 def _write_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
     """Writes pictures, and removes those of an earlier evaluation that have no successor."""
     for name, data in pictures.items():
-        _replace(directory / name, data)
+        atomic.write_bytes(directory / name, data)
     for name in {*page.PLOTS, *page.SHEETS} - set(pictures):
-        (directory / name).unlink(missing_ok=True)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+        atomic.remove(directory / name)
 
 
 def _success(rollouts: Rollouts) -> dict[str, Any]:

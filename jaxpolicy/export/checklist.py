@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy import atomic
 from jaxpolicy.deploy import backends
 from jaxpolicy.deploy.runtime import percentiles
 from jaxpolicy.export import verify
@@ -103,7 +104,7 @@ def fill(
     """Records a measured item in the bundle's checklist, atomically.
 
     Raises:
-      InputError: unknown item, or no readable checklist there.
+      InputError: unknown item, no readable checklist there, or it cannot be written.
     """
     path = Path(directory) / CHECKLIST
     if name not in ITEMS:
@@ -113,6 +114,4 @@ def fill(
     except (OSError, ValueError) as e:
         raise InputError(f"{path} cannot be read: {e}") from e
     items[name] = item(value, limit, passed)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    atomic.write_text(path, json.dumps(items, indent=2) + "\n")

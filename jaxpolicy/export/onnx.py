@@ -7,13 +7,13 @@ it is used here and nowhere else, in the one version that was tested.
 
 import contextlib
 import importlib
-import importlib.metadata
 import logging
 import pathlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from jaxpolicy.export import converters
 from jaxpolicy.specs import InputError
 
 __all__ = ["OPSET", "VERSION", "convert", "operators"]
@@ -31,7 +31,7 @@ def convert(function: Any) -> bytes:
       InputError: jax2onnx is missing or of another version, the policy does not
         convert, or the graph holds operators that no standard runtime has.
     """
-    _require_version()
+    converters.require("ONNX", "jax2onnx", VERSION)
     import jax
     import jax2onnx
     import onnx
@@ -82,17 +82,6 @@ def _nodes(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _nodes(attribute.g)
-
-
-def _require_version() -> None:
-    try:
-        found = importlib.metadata.version("jax2onnx")
-    except importlib.metadata.PackageNotFoundError:
-        found = "none"
-    if found != VERSION:
-        raise InputError(
-            f"exporting ONNX needs jax2onnx {VERSION}, found {found}: pip install jaxpolicy[export]"
-        )
 
 
 def _load_plugins() -> None:

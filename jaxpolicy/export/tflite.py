@@ -5,11 +5,11 @@ what the fast kernels need. Builtin operators only: no custom and no Flex operat
 so every TF Lite runtime can load it. Loops do not convert in this version.
 """
 
-import importlib.metadata
 import struct
 from collections import Counter
 from typing import Any
 
+from jaxpolicy.export import converters
 from jaxpolicy.specs import InputError
 
 __all__ = ["VERSION", "convert", "operators"]
@@ -26,7 +26,7 @@ def convert(function: Any) -> bytes:
       InputError: litert-converter is missing or of another version, the policy does
         not convert, or the graph holds custom or Flex operators.
     """
-    _require_version()
+    converters.require("TF Lite", "litert-converter", VERSION)
     try:
         data = _to_flatbuffer(_stablehlo(function), list(function.names))
     except Exception as e:  # JAX, MLIR and the converter raise errors of their own.
@@ -98,15 +98,3 @@ def _operator_name(schema: Any, code: Any) -> str:
 def _all(table: Any, field: str) -> list[Any]:
     get, length = getattr(table, field), getattr(table, f"{field}Length")
     return [get(i) for i in range(length())]
-
-
-def _require_version() -> None:
-    try:
-        found = importlib.metadata.version("litert-converter")
-    except importlib.metadata.PackageNotFoundError:
-        found = "none"
-    if found != VERSION:
-        raise InputError(
-            f"exporting TF Lite needs litert-converter {VERSION}, found {found}: "
-            f"pip install jaxpolicy[export]"
-        )

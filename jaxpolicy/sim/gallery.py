@@ -16,7 +16,7 @@ import numpy as np
 from brax.envs.base import Env
 from PIL import Image
 
-from jaxpolicy import sim
+from jaxpolicy import atomic, sim
 from jaxpolicy.sim import objects, pictures, render, robots, streams, wrappers
 from jaxpolicy.sim.config import MODERATE, STRONG, EnvConfig
 from jaxpolicy.specs import IMAGE_PREFIX, InputError
@@ -104,21 +104,18 @@ def preview(
     paths: list[Path] = []
     notes: list[str] = []
     films: dict[str, list[pictures.Recording]] = {}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for arm in arms:
-            films[arm] = [tell(film(_task(config, t, arm), options)) for t in tasks]
-            path = directory / f"{arm}.mp4"
-            note = pictures.write_video(path, films[arm], config.control_hz)
-            notes += [f"{path.name}: {note}"] if note else []
-            paths += [] if note else [path]
-            sheet = pictures.contact_sheet(films[arm], options.columns)
-            paths.append(_save(sheet, directory / f"{arm}.png"))
-        paths.append(_save(suite(list(films.values())), directory / "suite.png"))
-        for name, draw in sheets.items():
-            paths.append(_save(tell(draw(config, options)), directory / f"{name}.png"))
-    except OSError as e:
-        raise InputError(f"{directory}: cannot write: {e.strerror or e}") from e
+    atomic.make_directory(directory)
+    for arm in arms:
+        films[arm] = [tell(film(_task(config, t, arm), options)) for t in tasks]
+        path = directory / f"{arm}.mp4"
+        note = pictures.write_video(path, films[arm], config.control_hz)
+        notes += [f"{path.name}: {note}"] if note else []
+        paths += [] if note else [path]
+        sheet = pictures.contact_sheet(films[arm], options.columns)
+        paths.append(_save(sheet, directory / f"{arm}.png"))
+    paths.append(_save(suite(list(films.values())), directory / "suite.png"))
+    for name, draw in sheets.items():
+        paths.append(_save(tell(draw(config, options)), directory / f"{name}.png"))
     return Preview(tuple(paths), tuple(notes))
 
 
@@ -320,9 +317,8 @@ def _one_of_each(
 
 def _save(image: Image.Image, path: Path) -> Path:
     """Writes a PNG, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    image.save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
+    with atomic.new_file(path) as temporary:
+        image.save(temporary, format="PNG", optimize=True)
     return path
 
 

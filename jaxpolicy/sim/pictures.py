@@ -4,10 +4,11 @@ import dataclasses
 import os
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from jaxpolicy import atomic
 
 __all__ = ["Recording", "contact_sheet", "grid", "write_video"]
 
@@ -112,7 +113,10 @@ def write_video(path: str | os.PathLike[str], recordings: Sequence[Recording], f
     Episodes with a caption have their label above them.
 
     Returns:
-      "" if it was written, else why not.
+      "" if it was written, else why it could not be made.
+
+    Raises:
+      InputError: the file cannot be written.
     """
     if not recordings:
         return "no frames were recorded"
@@ -121,14 +125,13 @@ def write_video(path: str | os.PathLike[str], recordings: Sequence[Recording], f
     except ImportError:
         return "imageio-ffmpeg is not installed; pip install 'jaxpolicy[viz]'"
     frames = np.stack(_mosaic(recordings))
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), *_ffmpeg_arguments(frames, fps), str(temporary)]
-    done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
-    if done.returncode:
-        temporary.unlink(missing_ok=True)
-        return f"ffmpeg failed: {done.stderr.decode(errors='replace').strip()[-200:]}"
-    os.replace(temporary, path)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *_ffmpeg_arguments(frames, fps)]
+    try:
+        with atomic.new_file(path) as target:
+            data = frames.tobytes()
+            subprocess.run([*command, str(target)], input=data, capture_output=True, check=True)
+    except subprocess.CalledProcessError as e:
+        return f"ffmpeg failed: {e.stderr.decode(errors='replace').strip()[-200:]}"
     return ""
 
 

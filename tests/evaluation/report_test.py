@@ -160,5 +160,5 @@ def test_pictures_of_an_earlier_evaluation_do_not_stay(rollouts, tmp_path):
 
 def test_unwritable_directory_is_named(rollouts, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write the report to .*file"):
+    with pytest.raises(InputError, match="evaluation: cannot create this folder"):
         report.write(tmp_path / "file" / "evaluation", rollouts, FACTS, CONFIG)

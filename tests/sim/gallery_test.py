@@ -97,5 +97,5 @@ def test_bad_options_are_refused():
 
 def test_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="file: cannot create this folder"):
         gallery.preview(EnvConfig(), tmp_path / "file", TINY)
