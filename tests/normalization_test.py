@@ -37,23 +37,95 @@ def test_moments_keep_their_digits_far_from_zero():
     np.testing.assert_allclose(stats.std, [1.0], rtol=1e-6)
 
 
-def test_quantiles_of_a_long_stream_come_from_an_even_sample():
-    # 0 ... N-1 in chunks of awkward length; the exact quantile q is q (N - 1).
-    n = 2**18 + 77_777
-    values = np.arange(n, dtype=np.float32)[:, None]
-    stats = normalization.fit(np.array_split(values, 13))
-    np.testing.assert_allclose(stats.q01, [0.01 * (n - 1)], rtol=1e-3)
-    np.testing.assert_allclose(stats.q99, [0.99 * (n - 1)], rtol=1e-3)
+def _awkward(n=300_000):
+    """One kind of trouble a column; float32, so that NumPy sees the same values."""
+    rng = np.random.default_rng(0)
+    columns = [
+        1e3 + 0.01 * rng.normal(size=n),  # a large offset and a small spread
+        np.full(n, 0.1),
+        rng.standard_t(1.5, size=n),  # heavy tails
+        np.arange(n),
+        np.arange(n)[::-1],
+        rng.integers(0, 3, n),  # ties
+        np.where(rng.random(n) < 0.005, 1.0, 0.0),  # a rare event
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _reference(rows):
+    """The statistics in float64, by NumPy."""
+    x = rows.astype(np.float64)
+    q01, q99 = np.quantile(x, [0.01, 0.99], axis=0)
+    return NormStats(x.min(0), x.max(0), x.mean(0), x.std(0), q01, q99)
+
+
+@pytest.mark.parametrize("length", [60, 10**6])
+def test_statistics_agree_with_numpy_in_float64(length):
+    rows = _awkward()
+    chunks = (rows[i : i + length] for i in range(0, len(rows), length))
+    got, want = normalization.fit(chunks), _reference(rows)
+    for name in NormStats._fields:
+        a, b = getattr(got, name), getattr(want, name)
+        # atol: NumPy's own rounding makes the spread of 300,000 times .1 1e-16, not 0.
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_a_chunk_may_be_written_over_when_the_next_is_asked_for():
+    def reused():
+        buffer = np.empty_like(ROWS[:1])
+        for row in ROWS:
+            buffer[:] = row
+            yield buffer
+
+    whole, streamed = normalization.fit([ROWS]), normalization.fit(reused())
+    jax.tree.map(np.testing.assert_array_equal, whole, streamed)
+
+
+def test_smallest_values_by_hand():
+    # Limit 2, so room for 4: (5, 1, 4, 2) fills it. Then 9: what is held shrinks to (1, 2),
+    # bound 2, and 9, which was let in before, comes behind. 3 and 2 are not below the bound.
+    # 0 is: (1, 2, 9, 0), whose two smallest are 0 and 1.
+    smallest = normalization._Smallest(1, limit=2)
+    for value in [5, 1, 4, 2, 9, 3, 2, 0]:
+        smallest.add(np.array([[value]], np.float32))
+    np.testing.assert_array_equal(smallest.ranked([0, 1]), [[0], [1]])
+    assert smallest._bounds == 2
+    assert smallest._counts == [4]
+
+
+@pytest.mark.parametrize("block", [1, 3, 50])
+def test_smallest_values_of_every_column(block):
+    rng = np.random.default_rng(0)
+    values = np.stack([np.arange(100), -np.arange(100), rng.normal(size=100), np.ones(100)])
+    smallest = normalization._Smallest(4, limit=7)
+    for part in np.split(values.astype(np.float32), range(block, 100, block), axis=1):
+        smallest.add(part)
+    want = np.sort(values.astype(np.float32), axis=1)[:, [0, 3, 6]]
+    np.testing.assert_array_equal(smallest.ranked([0, 3, 6]), want.T)
+
+
+def test_quantiles_of_a_stream_too_long_for_exact_ones_come_from_the_sample():
+    # 0 ... 1000 in even steps; rank .01 * 1000 = 10 is not among the 10 smallest (0 to 9).
+    # The sample of at most 600 holds every other value, 0 ... 1000: q01 10, q99 990.
+    values = np.arange(1001, dtype=np.float32)[None]
+    smallest, negated = (normalization._Smallest(1, limit=10) for _ in range(2))
+    sample = normalization._Sample(limit=600)
+    smallest.add(values)
+    negated.add(-values)
+    sample.add(values)
+    low, high = normalization._quantiles(1001, smallest, negated, sample)
+    np.testing.assert_allclose([low, high], [[10], [990]], rtol=1e-6)
+    assert sample._stride == 2
 
 
 @pytest.mark.parametrize("lengths", [(5, 1, 7, 3, 11), (16,), (1,) * 40, (9, 9), (77,), (77, 5)])
 def test_sample_keeps_every_nth_row_across_chunks(lengths):
     sample = normalization._Sample(limit=8)
-    rows = np.arange(sum(lengths), dtype=np.float32)[:, None]
-    for chunk in np.split(rows, np.cumsum(lengths)[:-1]):
-        sample.add(chunk)
-    kept = np.concatenate(sample.rows)[:, 0]
-    np.testing.assert_array_equal(kept, rows[:: sample._stride, 0])
+    values = np.arange(sum(lengths), dtype=np.float32)[None]
+    for part in np.split(values, np.cumsum(lengths)[:-1], axis=1):
+        sample.add(part)
+    kept = np.concatenate(sample.parts, axis=1)[0]
+    np.testing.assert_array_equal(kept, values[0, :: sample._stride])
     assert len(kept) <= 8
 
 
@@ -67,6 +139,11 @@ def test_fit_refuses_what_is_not_finite(bad):
 def test_fit_refuses_no_data(chunks):
     with pytest.raises(InputError, match="no steps"):
         normalization.fit(chunks)
+
+
+def test_fit_refuses_rows_of_different_lengths():
+    with pytest.raises(InputError, match=r"expected chunks of shape \[N, 2\], got \[4, 3\]"):
+        normalization.fit([ROWS, np.zeros((4, 3))])
 
 
 STATS = NormStats(
