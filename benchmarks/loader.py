@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpolicy.data import DataConfig, cache, loader, open_source, process, rlds
+from jaxpolicy.data import CleaningConfig, DataConfig, cache, loader, open_source, process
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.data.windows import Index
 from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
@@ -96,10 +97,10 @@ def body(carry: Any, index: Index) -> tuple[Any, None]:
 def prepare(directory: str, n: int, size: int) -> cache.Cache:
     """Writes, processes and caches; prints how fast."""
     clock, frames = Clock(), n * STEPS
-    rlds.write(f"{directory}/d", make_episodes(n, size), make_spec(size), "bench")
+    rlds_writer.write(f"{directory}/d", make_episodes(n, size), make_spec(size), "bench")
     clock.report("write", frames, "frames")
     clock, source = Clock(), open_source(f"{directory}/d")
-    config = DataConfig(split=(1.0, 0.0, 0.0), drop_duplicates=False)
+    config = DataConfig(split=(1.0, 0.0, 0.0), cleaning=CleaningConfig(duplicates=False))
     processed = process.process(source, config, f"{directory}/p")
     clock.report("process", frames, "frames")
     clock, train = Clock(), processed.indices("train")

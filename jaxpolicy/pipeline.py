@@ -23,7 +23,8 @@ from brax.envs.base import Env
 
 from jaxpolicy import atomic, schema, sim
 from jaxpolicy.collect import expert
-from jaxpolicy.data import cache, open_source, rlds_writer
+from jaxpolicy.data import cache, open_source
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.data.process import Processed
 from jaxpolicy.data.process import load as load_processed
 from jaxpolicy.data.process import process as process_source

@@ -27,7 +27,13 @@ __all__ = [
     "mask_key",
 ]
 
-ACTION_KINDS = ("cartesian_delta", "joint_position", "joint_delta", "unknown")
+ACTION_KINDS = (
+    "cartesian_delta",
+    "cartesian_position",
+    "joint_delta",
+    "joint_position",
+    "unknown",
+)
 
 IMAGE_PREFIX = "image/"
 MASK_PREFIX = "mask/"

@@ -45,6 +45,7 @@ class EpisodeMetadata:
       robot, task: names.
       seed: simulator seed, -1 where there was none.
       variation: what was randomised in it, by name; empty where nothing was.
+      complete: False where the recording breaks off before the episode's end.
     """
 
     episode_id: str
@@ -57,6 +58,7 @@ class EpisodeMetadata:
     task: str = ""
     seed: int = -1
     variation: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    complete: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

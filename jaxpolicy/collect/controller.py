@@ -3,7 +3,7 @@
 Worlds are driven from the host (sim/worlds.py), so third-party ones can be recorded too.
 Starts come from the COLLECTION stream, as those of the scripted experts do, and the same
 seeds give the same starts and disturbances. Write what comes out with
-`data.rlds_writer.write(path, collect(...), dataset_spec(world), name)`.
+`data.formats.rlds_writer.write(path, collect(...), dataset_spec(world), name)`.
 
 Axis letters: T steps, E worlds at once, A action.
 """

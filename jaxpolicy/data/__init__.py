@@ -3,18 +3,45 @@
 import os
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
-from jaxpolicy.data import rlds
-from jaxpolicy.data.config import DataConfig
+from jaxpolicy.data.config import CleaningConfig, DataConfig
+from jaxpolicy.data.formats import rlds
+from jaxpolicy.data.mapped import MappedSource
+from jaxpolicy.data.reader import Reader
 from jaxpolicy.data.source import EpisodeSource, MemorySource
 from jaxpolicy.specs import InputError
 
-__all__ = ["SOURCES", "DataConfig", "EpisodeSource", "MemorySource", "detect", "open_source"]
+__all__ = [
+    "SOURCES",
+    "CleaningConfig",
+    "DataConfig",
+    "EpisodeSource",
+    "Format",
+    "MappedSource",
+    "MemorySource",
+    "detect",
+    "open_source",
+]
 
-# Format name -> opener(path, config). A new format is a module and a line here (and
-# one in `detect`).
-SOURCES: dict[str, Callable[..., EpisodeSource]] = {
-    "rlds": rlds.RldsSource,
+
+class Format(NamedTuple):
+    """One way in which datasets lie on disk.
+
+    Attributes:
+      open: path -> Reader.
+      matches: path -> whether the files look like it; cheap, reads no data.
+      looks_for: what `matches` looks for, for messages.
+    """
+
+    open: Callable[[pathlib.Path], Reader]
+    matches: Callable[[pathlib.Path], bool]
+    looks_for: str
+
+
+# A new format is a module in formats/ and an entry here.
+SOURCES: dict[str, Format] = {
+    "rlds": Format(rlds.RldsReader, rlds.matches, "a folder with dataset_info.json"),
 }
 
 
@@ -22,24 +49,31 @@ def detect(path: str | os.PathLike[str]) -> str:
     """Format of the dataset at `path`, judged by its files.
 
     Raises:
-      InputError: nothing there, or no known format.
+      InputError: nothing there, no known format (says what was looked for), or several.
     """
     root = pathlib.Path(path)
     if not root.exists():
         raise InputError(f"{root}: no such dataset")
-    rlds.find_directory(root)
-    return "rlds"
+    found = [name for name, form in SOURCES.items() if form.matches(root)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            f"{root}: looks like {' and '.join(found)}; say which with --config.data.format"
+        )
+    looked = "; ".join(f"{name}: {form.looks_for}" for name, form in SOURCES.items())
+    raise InputError(f"{root}: not a dataset of a known format. Looked for {looked}")
 
 
 def open_source(
     path: str | os.PathLike[str], format: str = "auto", config: DataConfig | None = None
-) -> EpisodeSource:
+) -> MappedSource:
     """Opens a dataset of any known format.
 
     Args:
       path: file or folder.
       format: key of SOURCES, or "auto".
-      config: which features are action and proprio, for datasets of others.
+      config: which fields are cameras, proprio and action, where common names do not tell.
 
     Raises:
       InputError: unknown format, or whatever is wrong with the files.
@@ -47,4 +81,4 @@ def open_source(
     name = detect(path) if format == "auto" else format
     if name not in SOURCES:
         raise InputError(f"data.format must be 'auto' or one of {sorted(SOURCES)}, got '{name}'")
-    return SOURCES[name](path, config or DataConfig())
+    return MappedSource(SOURCES[name].open(pathlib.Path(path)), config)

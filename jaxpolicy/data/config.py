@@ -1,18 +1,62 @@
-"""Which parts of a dataset a policy sees, and how they are split and loaded."""
+"""Which parts of a dataset a policy sees, and how they are cleaned, split and loaded."""
 
 import dataclasses
 
 from jaxpolicy.specs import ACTION_KINDS, InputError
 
-__all__ = ["LOADER_MODES", "NAN_POLICIES", "DataConfig"]
+__all__ = ["CORRUPT_POLICIES", "LOADER_MODES", "CleaningConfig", "DataConfig"]
 
-LOADER_MODES = ("auto", "device", "host")
-NAN_POLICIES = ("error", "drop")
+LOADER_MODES = ("auto", "device", "host", "stream")
+CORRUPT_POLICIES = ("quarantine", "error")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"data.{name} must be one of {choices}, got '{value}'")
+
+
+@dataclasses.dataclass(frozen=True)
+class CleaningConfig:
+    """Rules that leave episodes out; each is counted and lists what it dropped.
+
+    Attributes:
+      corrupt: what happens to an episode that cannot be read or holds NaN or infinity:
+        "quarantine" sets it aside with the reason, "error" stops.
+      failed: drops episodes with success=False (unknown success stays).
+      truncated: drops episodes whose recording breaks off, by the flags of the format.
+      min_steps: drops episodes shorter than this, as truncated.
+      min_length_share: drops episodes shorter than this share of their task's median length,
+        as truncated; 0: none.
+      duplicates: drops episodes whose steps were seen before, in whatever part.
+      idle: drops episodes in which nothing moves: no element of action or proprio covers
+        more than this share of the range it has in the dataset (1st to 99th percentile);
+        0: none.
+      outliers: drops episodes with an action or proprio farther than this many such ranges
+        beyond them; 0: none.
+    """
+
+    corrupt: str = "quarantine"
+    failed: bool = True
+    truncated: bool = True
+    min_steps: int = 2
+    min_length_share: float = 0.1
+    duplicates: bool = True
+    idle: float = 0.02
+    outliers: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_choice("cleaning.corrupt", self.corrupt, CORRUPT_POLICIES)
+        for name in ("min_steps", "min_length_share", "idle", "outliers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"data.cleaning.{name} must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Reading, cleaning, splitting and loading of one dataset.
+
+    Names of fields are those of the file, levels joined by "/" (LeRobot: "."); the last part
+    is enough where it is unique, and "name[a:b]" takes elements a to b - 1.
 
     Attributes:
       format: key of `jaxpolicy.data.SOURCES`, or "auto" to look at the files.
@@ -22,20 +66,24 @@ class DataConfig:
       previous_action: whether the policy also sees the action before each step. It helps
         where motion is smooth and history short, and it can teach a policy to copy itself
         instead of looking, so test in closed loop where that is possible.
-      split: shares of episodes in train, val and test; they sum to 1.
-      drop_failed: leaves out episodes with success=False (unknown success stays).
-      drop_duplicates: leaves out episodes whose content was seen before.
-      nan_actions: "error" stops at an action or proprio that is not finite, "drop"
-        leaves the whole episode out and counts it.
-      action_keys: step features joined into the action; for datasets of others.
-      proprio_keys: observation features joined into `proprio`; empty: the first of
-        proprio, state, robot_state that exists. For datasets of others.
+      camera_keys: "camera=field" for each camera; empty: every colour picture of a step.
+      action_keys: fields joined into the action; empty: by common names.
+      proprio_keys: fields joined into `proprio`; empty: by common names.
       action_kind, action_names, action_units, control_hz: what the action means, for
         datasets that do not say; empty or 0: as the dataset says, else kind
         "unknown", names action_0.., units "1".
+      resample_hz: rate to which episodes are thinned out; 0: as recorded.
+      image_size: side in pixels to which larger frames are shrunk when they are decoded;
+        0: as recorded. Must be that of the network (network.image_size), which resizes
+        inside jit what has another size.
+      split: shares of episodes in train, val and test; they sum to 1.
+      cleaning: see CleaningConfig.
       loader: "device" keeps the training data on the accelerator, "host" gathers on
-        the CPU, "auto" picks device where the data fits the budget.
+        the CPU from files of decoded frames, "stream" decodes while training, "auto" picks
+        the first of them that fits its budget.
       cache_budget_mb: memory for device-resident data; 0 is 30 % of the device's.
+      disk_budget_mb: disk for decoded frames; 0 is half of what is free.
+      workers: processes that decode for "stream"; 0: one a core, at most 8.
     """
 
     format: str = "auto"
@@ -43,33 +91,41 @@ class DataConfig:
     proprio: bool = True
     language: bool = True
     previous_action: bool = False
-    split: tuple[float, float, float] = (0.70, 0.15, 0.15)
-    drop_failed: bool = True
-    drop_duplicates: bool = True
-    nan_actions: str = "error"
-    action_keys: tuple[str, ...] = ("action",)
+    camera_keys: tuple[str, ...] = ()
+    action_keys: tuple[str, ...] = ()
     proprio_keys: tuple[str, ...] = ()
     action_kind: str = ""
     action_names: tuple[str, ...] = ()
     action_units: tuple[str, ...] = ()
     control_hz: float = 0.0
+    resample_hz: float = 0.0
+    image_size: int = 0
+    split: tuple[float, float, float] = (0.70, 0.15, 0.15)
+    cleaning: CleaningConfig = CleaningConfig()
     loader: str = "auto"
     cache_budget_mb: int = 0
+    disk_budget_mb: int = 0
+    workers: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("loader", self.loader, LOADER_MODES)
-        _check_choice("nan_actions", self.nan_actions, NAN_POLICIES)
         _check_choice("action_kind", self.action_kind, ("", *ACTION_KINDS))
         if min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6 or self.split[0] == 0:
             raise InputError(
                 f"data.split must be three shares that sum to 1, train above 0, got {self.split}"
             )
-        if min(self.cache_budget_mb, self.control_hz) < 0:
-            raise InputError("data.cache_budget_mb and control_hz must not be negative")
-        if not self.action_keys:
-            raise InputError("data.action_keys must name at least one step feature")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise InputError(f"data.{name} must not be negative, got {getattr(self, name)}")
+        if any("=" not in pair for pair in self.camera_keys):
+            raise InputError(f"data.camera_keys must be pairs camera=field, got {self.camera_keys}")
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"data.{name} must be one of {choices}, got '{value}'")
+_NOT_NEGATIVE = (
+    "cache_budget_mb",
+    "control_hz",
+    "disk_budget_mb",
+    "image_size",
+    "resample_hz",
+    "workers",
+)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxpolicy import atomic, normalization, schema, specs
 from jaxpolicy.data import splits
 from jaxpolicy.data.config import DataConfig
-from jaxpolicy.data.rlds_layout import UNBOUNDED
+from jaxpolicy.data.mapping import UNBOUNDED
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.normalization import NormStats
 from jaxpolicy.specs import ActionSpec, ArraySpec, InputError, camera_names
@@ -221,15 +221,15 @@ def _clean(source: EpisodeSource, config: DataConfig) -> tuple[list[EpisodeEntry
 
 
 def _reason_to_drop(episode: Episode, config: DataConfig, is_duplicate: bool) -> str:
-    if config.drop_failed and episode.metadata.success is False:
+    if config.cleaning.failed and episode.metadata.success is False:
         return "failed"
-    if config.drop_duplicates and is_duplicate:
+    if config.cleaning.duplicates and is_duplicate:
         return "duplicate"
     problem = _not_finite(episode)
-    if problem and config.nan_actions == "error":
+    if problem and config.cleaning.corrupt == "error":
         raise InputError(
             f"episode '{episode.metadata.episode_id}', {problem}; repair the data or set "
-            "data.nan_actions=drop"
+            "data.cleaning.corrupt=quarantine"
         )
     return "nan" if problem else ""
 

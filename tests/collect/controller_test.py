@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxpolicy.collect import CollectConfig, controller, cutting, expert
-from jaxpolicy.data import rlds, rlds_writer
+from jaxpolicy.data import open_source
+from jaxpolicy.data.formats import rlds, rlds_writer
 from jaxpolicy.sim import wrappers
 from jaxpolicy.sim.gymnasium_world import GymnasiumWorld
 from jaxpolicy.specs import InputError
@@ -132,7 +133,7 @@ def test_records_a_gymnasium_environment_into_a_dataset(tmp_path):
     spec = controller.dataset_spec(env)
     episodes = controller.collect(env, Proportional(), config)
     n = rlds_writer.write(tmp_path / "line", episodes, spec, "line")
-    source = rlds.RldsSource(tmp_path / "line")
+    source = open_source(tmp_path / "line", "rlds")
     read = [source[i] for i in range(len(source))]
     assert n == len(read) == 5
     for episode, again in zip(read, record(config, Proportional(), env), strict=True):

@@ -18,13 +18,12 @@ def test_round_trip():
     ("change", "message"),
     [
         ({"loader": "gpu"}, "data.loader must be one of"),
-        ({"nan_actions": "keep"}, "data.nan_actions must be one of"),
+        ({"camera_keys": ("front",)}, "data.camera_keys must be pairs camera=field"),
         ({"action_kind": "magic"}, "data.action_kind must be one of"),
         ({"split": (0.5, 0.3, 0.3)}, "data.split must be three shares that sum to 1"),
         ({"split": (0.0, 0.5, 0.5)}, "data.split must be three shares"),
         ({"split": (1.2, -0.1, -0.1)}, "data.split must be three shares"),
         ({"cache_budget_mb": -1}, "must not be negative"),
-        ({"action_keys": ()}, "data.action_keys must name"),
     ],
 )
 def test_bad_values_are_named(change, message):

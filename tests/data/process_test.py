@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxpolicy.data import DataConfig, MemorySource, open_source, process
+from jaxpolicy.data import CleaningConfig, DataConfig, MemorySource, open_source, process
 from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
@@ -84,7 +84,7 @@ def test_failures_are_dropped_and_unknown_ones_stay(tmp_path):
     processed = process.process(source, DataConfig(), tmp_path / "a")
     assert processed.counts["failed"] == 2
     assert [e.index for e in processed.episodes] == [0, 2, 4]
-    kept = process.process(source, DataConfig(drop_failed=False), tmp_path / "b")
+    kept = process.process(source, DataConfig(cleaning=CleaningConfig(failed=False)), tmp_path / "b")
     assert len(kept.episodes) == 5
 
 
@@ -93,7 +93,7 @@ def test_duplicates_are_dropped_before_the_split(tmp_path):
     processed = process.process(source_of(twins), DataConfig(), tmp_path / "a")
     assert processed.counts["duplicate"] == 10
     assert [e.index for e in processed.episodes] == list(range(10))
-    both = process.process(source_of(twins), DataConfig(drop_duplicates=False), tmp_path / "b")
+    both = process.process(source_of(twins), DataConfig(cleaning=CleaningConfig(duplicates=False)), tmp_path / "b")
     assert len(both.episodes) == 20
 
 
@@ -121,7 +121,7 @@ def test_nan_names_episode_and_step_and_leaves_nothing(tmp_path, name):
 
 def test_nan_can_be_dropped(tmp_path):
     source = source_of([make_episode(0), with_nan(1, 2), make_episode(2)])
-    processed = process.process(source, DataConfig(nan_actions="drop"), tmp_path)
+    processed = process.process(source, DataConfig(), tmp_path)
     assert processed.counts["nan"] == 1
     assert [e.index for e in processed.episodes] == [0, 2]
 

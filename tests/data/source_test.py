@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxpolicy.data import SOURCES, DataConfig, EpisodeSource, MemorySource, open_source, rlds
+from jaxpolicy.data import SOURCES, DataConfig, EpisodeSource, MemorySource, open_source
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.data.source import check_episode, content_hash
 from jaxpolicy.specs import ArraySpec, InputError
 from tests.data.episodes import BRIDGE, SPEC, assert_same, make_episode
@@ -17,7 +18,7 @@ def source(request, tmp_path):
     if request.param == "memory":
         return MemorySource(EPISODES, SPEC)
     assert request.param == "rlds", "write EPISODES in the new format here"
-    rlds.write(tmp_path / "d", EPISODES, SPEC, "lift", "png")
+    rlds_writer.write(tmp_path / "d", EPISODES, SPEC, "lift", "png")
     return open_source(tmp_path / "d", request.param, DataConfig())
 
 
@@ -67,11 +68,11 @@ def test_detection():
 
 
 def test_unknown_formats_and_places_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"data.format must be 'auto' or one of \['rlds'\], got"):
+    with pytest.raises(InputError, match=r"data.format must be 'auto' or one of \[.*'rlds'.*\], got"):
         open_source(BRIDGE, "csv")
     with pytest.raises(InputError, match="nowhere: no such dataset"):
         open_source(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="not an RLDS dataset"):
+    with pytest.raises(InputError, match="not a dataset of a known format. Looked for .*rlds: a folder with"):
         open_source(tmp_path)
 
 

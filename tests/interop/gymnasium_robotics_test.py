@@ -10,7 +10,7 @@ import pytest
 from jaxpolicy import pipeline, sim
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.collect import CollectConfig, controller, cutting
-from jaxpolicy.data import rlds_writer
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.evaluation import EvaluationConfig, rollout
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.sim import streams, worlds

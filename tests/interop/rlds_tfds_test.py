@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxpolicy.data import rlds
+from jaxpolicy.data import open_source
+from jaxpolicy.data.formats import rlds, rlds_writer
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
 pytest.importorskip("tensorflow", reason="needs TensorFlow: run `make test-interop`")
@@ -29,7 +30,7 @@ def stack(steps, *path):
 @pytest.mark.parametrize("shard_mb", [0, 256])
 def test_tfds_reads_what_we_write(tmp_path, shard_mb):
     episodes = [make_episode(i, 2 + i, success=i != 1) for i in range(4)]
-    rlds.write(tmp_path / "d", episodes, SPEC, "lift", "png", shard_mb=shard_mb)
+    rlds_writer.write(tmp_path / "d", episodes, SPEC, "lift", "png", shard_mb=shard_mb)
     builder = tfds.builder_from_directory(tmp_path / "d")
     assert (builder.name, str(builder.version)) == ("lift", "1.0.0")
     assert builder.info.splits["train"].num_examples == 4
@@ -53,7 +54,7 @@ def test_tfds_reads_what_we_write(tmp_path, shard_mb):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_we_read_a_real_dataset_as_tfds_does(split):
-    source = rlds.RldsSource(BRIDGE)
+    source = open_source(BRIDGE, "rlds")
     ours = [source.load(i, ("image_0", "image_3")) for i in range(50)]
     ours = [e for e in ours if e.metadata.source.endswith(split)]
     theirs = list(read(BRIDGE / "1.0.0", split))
@@ -78,8 +79,8 @@ def test_we_read_a_real_dataset_as_tfds_does(split):
 
 
 def test_the_copy_that_we_write_of_a_real_dataset_reads_alike(tmp_path):
-    source = rlds.RldsSource(BRIDGE)
-    rlds.write(tmp_path / "d", [source[i] for i in range(5)], source.spec, "copy", "png")
+    source = open_source(BRIDGE, "rlds")
+    rlds_writer.write(tmp_path / "d", [source[i] for i in range(5)], source.spec, "copy", "png")
     for (_, steps), i in zip(read(tmp_path / "d"), range(5), strict=True):
         episode = source[i]
         for camera in range(4):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxpolicy.data import example_proto, tfrecord
+from jaxpolicy.data.formats import example_proto, tfrecord
 from tests.launch.cli_test import BRIDGE, launch, one_line
 
 TRAIN = "bridge_dataset-train.tfrecord-00000-of-00001"

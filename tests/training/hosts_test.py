@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from jaxpolicy.data import rlds_writer
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.training import loop
 from tests.training import fixtures, train_on_host
 

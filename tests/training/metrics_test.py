@@ -2,7 +2,7 @@ import json
 
 from tensorboardX.proto import event_pb2
 
-from jaxpolicy.data import tfrecord
+from jaxpolicy.data.formats import tfrecord
 from jaxpolicy.training import metrics
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from jaxpolicy.data import rlds_writer
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.specs import InputError
 from jaxpolicy.training import factory, loop, prepare
 from tests.training import fixtures

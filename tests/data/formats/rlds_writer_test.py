@@ -8,7 +8,8 @@ import pytest
 from tensorflow_datasets.core import example_parser
 from tensorflow_datasets.core import features as tfds_features
 
-from jaxpolicy.data import rlds, tfrecord
+from jaxpolicy.data import open_source
+from jaxpolicy.data.formats import rlds_writer, tfrecord
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, assert_same, make_episode
@@ -17,16 +18,16 @@ FILES = {"dataset_info.json", "features.json", "jaxpolicy.json"}
 
 
 def write(path, episodes, **options):
-    return rlds.write(path, episodes, SPEC, "lift", image_encoding="png", **options)
+    return rlds_writer.write(path, episodes, SPEC, "lift", image_encoding="png", **options)
 
 
 @pytest.mark.parametrize("success", [True, False, None])
 def test_round_trip_keeps_everything(tmp_path, success):
     episodes = [make_episode(i, n_steps=1 + i, success=success) for i in range(3)]
     assert write(tmp_path / "d", iter(episodes)) == 3
-    source = rlds.RldsSource(tmp_path / "d")
+    source = open_source(tmp_path / "d", "rlds")
     assert source.spec == SPEC
-    assert source.name == "lift"
+    assert source.reader.name == "lift"
     assert len(source) == 3
     for wrote, read in zip(episodes, source, strict=True):
         assert_same(wrote, read)
@@ -37,8 +38,8 @@ def test_jpeg_is_the_default_and_close(tmp_path):
     frame = np.stack([20 * x, 20 * y, 10 * (x + y)], -1).astype(np.uint8)
     episode = make_episode(0)
     episode.observation["image/wrist"][:] = frame
-    rlds.write(tmp_path / "d", [episode], SPEC, "lift")
-    found = rlds.RldsSource(tmp_path / "d")[0].observation["image/wrist"].astype(int)
+    rlds_writer.write(tmp_path / "d", [episode], SPEC, "lift")
+    found = open_source(tmp_path / "d", "rlds")[0].observation["image/wrist"].astype(int)
     assert np.abs(found - frame).max() <= 12
 
 
@@ -49,7 +50,7 @@ def test_shards_are_numbered_and_counted(tmp_path):
     assert {p.name for p in (tmp_path / "d").iterdir()} == FILES | names
     info = json.loads((tmp_path / "d" / "dataset_info.json").read_text())
     assert info["splits"][0]["shardLengths"] == ["1", "1", "1"]
-    assert [e.metadata.seed for e in rlds.RldsSource(tmp_path / "d")] == [0, 1, 2]
+    assert [e.metadata.seed for e in open_source(tmp_path / "d", "rlds")] == [0, 1, 2]
 
 
 def test_tfds_parses_the_records_without_tensorflow(tmp_path):
@@ -168,13 +169,13 @@ def test_nothing_is_overwritten(tmp_path):
 @pytest.mark.parametrize("name", ["", "3d", "a/b", "a-b", "_a"])
 def test_dataset_names_are_checked(tmp_path, name):
     with pytest.raises(InputError, match=f"dataset name '{name}' must be"):
-        rlds.write(tmp_path / "d", [make_episode(0)], SPEC, name)
+        rlds_writer.write(tmp_path / "d", [make_episode(0)], SPEC, name)
 
 
 def test_options_are_checked(tmp_path):
     with pytest.raises(InputError, match="image encoding must be one of"):
-        rlds.write(tmp_path / "d", [make_episode(0)], SPEC, "lift", image_encoding="gif")
+        rlds_writer.write(tmp_path / "d", [make_episode(0)], SPEC, "lift", image_encoding="gif")
     first = SPEC.observation[0]
     twins = tuple(dataclasses.replace(first, name=n) for n in ("image/a_b", "image/a/b"))
     with pytest.raises(InputError, match="collide"):
-        rlds.write(tmp_path / "d", [], DatasetSpec(twins, SPEC.action), "lift")
+        rlds_writer.write(tmp_path / "d", [], DatasetSpec(twins, SPEC.action), "lift")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxpolicy.data import example_proto
-from jaxpolicy.data.features import Feature
+from jaxpolicy.data.formats import example_proto
+from jaxpolicy.data.formats.features import Feature
 from jaxpolicy.specs import InputError
 
 

@@ -3,7 +3,7 @@ import struct
 
 import pytest
 
-from jaxpolicy.data import tfrecord
+from jaxpolicy.data.formats import tfrecord
 from jaxpolicy.specs import InputError
 
 

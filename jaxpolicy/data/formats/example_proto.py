@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from jaxpolicy.data.features import Feature
+from jaxpolicy.data.formats.features import Feature
 from jaxpolicy.specs import InputError
 
 __all__ = ["Value", "column", "decode", "encode"]

@@ -7,13 +7,14 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 
 import os
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
 from jaxpolicy.specs import InputError
 
-__all__ = ["OVERHEAD", "Record", "index", "masked_crc", "read", "write"]
+__all__ = ["OVERHEAD", "Record", "index", "masked_crc", "read", "scan", "write"]
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -57,16 +58,21 @@ def index(path: str | os.PathLike[str]) -> list[Record]:
     Raises:
       InputError: names the file and byte offset of a truncated or corrupt record.
     """
+    return list(scan(path))
+
+
+def scan(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """`index`, one record at a time."""
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
-            return _scan(file, os.fspath(path), size)
+            yield from _scan(file, os.fspath(path), size)
     except OSError as e:
         raise InputError(f"{os.fspath(path)}: cannot read: {e.strerror}") from e
 
 
-def _scan(file: BinaryIO, path: str, size: int) -> list[Record]:
-    records, offset = [], 0
+def _scan(file: BinaryIO, path: str, size: int) -> Iterator[Record]:
+    offset = 0
     while offset < size:
         length = _read_length(file, path, offset)
         end = offset + OVERHEAD + length
@@ -77,9 +83,8 @@ def _scan(file: BinaryIO, path: str, size: int) -> list[Record]:
             )
         file.seek(end - _FOOTER.size)
         (crc,) = _FOOTER.unpack(file.read(_FOOTER.size))
-        records.append(Record(path, offset, length, crc))
+        yield Record(path, offset, length, crc)
         offset = end
-    return records
 
 
 def _read_length(file: BinaryIO, path: str, offset: int) -> int:

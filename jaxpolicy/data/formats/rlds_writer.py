@@ -12,17 +12,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jaxpolicy import atomic
-from jaxpolicy.data import example_proto, features, images, tfrecord
-from jaxpolicy.data.example_proto import Value
-from jaxpolicy.data.features import STEPS, Feature
-from jaxpolicy.data.rlds_layout import (
-    FACTS_FILE,
-    METADATA,
-    OBSERVATION,
-    VARIATION,
-    Facts,
-    feature_name,
-)
+from jaxpolicy.data import images
+from jaxpolicy.data.facts import FACTS_FILE, Facts
+from jaxpolicy.data.formats import example_proto, features, tfrecord
+from jaxpolicy.data.formats.example_proto import Value
+from jaxpolicy.data.formats.features import STEPS, Feature
+from jaxpolicy.data.formats.rlds_names import METADATA, OBSERVATION, VARIATION, feature_name
 from jaxpolicy.data.source import check_episode
 from jaxpolicy.specs import ArraySpec, InputError, is_camera
 from jaxpolicy.types import DatasetSpec, Episode
@@ -224,7 +219,7 @@ def _step_values(episode: Episode) -> dict[str, Value]:
         "reward": np.asarray(episode.reward, np.float32),
         "discount": np.ones(n, np.float32),
         "is_first": first,
-        "is_last": last,
+        "is_last": last & episode.metadata.complete,
         "is_terminal": last & episode.is_terminal,
         "language_instruction": [episode.language_instruction.encode()] * n,
     }

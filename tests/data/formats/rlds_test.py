@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxpolicy.data import DataConfig, example_proto, images, rlds, tfrecord
+from jaxpolicy.data import DataConfig, images, open_source
+from jaxpolicy.data.formats import example_proto, rlds, rlds_writer, tfrecord
 from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE, SPEC, assert_same, make_episode
 
@@ -15,13 +16,13 @@ SHARD = "lift-train.tfrecord-00000-of-00001"
 @pytest.fixture
 def dataset(tmp_path):
     """Two episodes of four steps."""
-    rlds.write(tmp_path / "d", [make_episode(i) for i in range(2)], SPEC, "lift", "png")
+    rlds_writer.write(tmp_path / "d", [make_episode(i) for i in range(2)], SPEC, "lift", "png")
     return tmp_path / "d"
 
 
 @pytest.fixture(scope="module")
 def bridge():
-    return rlds.RldsSource(BRIDGE)
+    return open_source(BRIDGE, "rlds")
 
 
 def edit(path, change):
@@ -101,33 +102,33 @@ class TestBridge:
         shard = tmp_path / "d" / "bridge_dataset-train.tfrecord-00000-of-00001"
         flag = "episode_metadata/has_image_3"
         edit_records(shard, lambda v: v.update({flag: np.array([True])}))
-        observation = rlds.RldsSource(tmp_path / "d").load(0, ("image_3",)).observation
+        observation = open_source(tmp_path / "d", "rlds").load(0, ("image_3",)).observation
         assert observation["mask/image_3"].all()
 
     def test_columns_can_be_chosen(self):
         config = DataConfig(action_keys=("action", "reward"), proprio_keys=("state", "state"))
-        source = rlds.RldsSource(BRIDGE, config)
+        source = open_source(BRIDGE, "rlds", config)
         assert source.spec.action.size == 8
         assert source[0].action.shape == (10, 8)
         assert source[0].observation["proprio"].shape == (10, 14)
-        assert source.fingerprint() != rlds.RldsSource(BRIDGE).fingerprint()
+        assert source.fingerprint() != open_source(BRIDGE, "rlds").fingerprint()
 
     @pytest.mark.parametrize(
         ("config", "message"),
         [
-            (DataConfig(action_keys=("delta",)), "no feature 'delta' in the steps; there are: ac"),
-            (DataConfig(proprio_keys=("joints",)), "no feature 'observation/joints' in the steps"),
-            (DataConfig(proprio_keys=("image_0",)), "'steps/observation/image_0' must be a vector"),
+            (DataConfig(action_keys=("delta",)), "no field 'delta'; there are: action, "),
+            (DataConfig(proprio_keys=("joints",)), "no field 'joints'; there are: "),
+            (DataConfig(proprio_keys=("image_0",)), "field 'observation/image_0' must be a vector"),
         ],
     )
     def test_missing_columns_are_named(self, config, message):
         with pytest.raises(InputError, match=message):
-            rlds.RldsSource(BRIDGE, config)
+            open_source(BRIDGE, "rlds", config)
 
 
 def test_without_our_facts_it_is_anybodys_dataset(dataset):
     (dataset / "jaxpolicy.json").unlink()
-    source = rlds.RldsSource(dataset)
+    source = open_source(dataset, "rlds")
     assert source.spec.keys == ("image/image_wrist", "proprio")
     assert source.spec.action.kind == "unknown"
     np.testing.assert_array_equal(source[1].action, make_episode(1).action)
@@ -139,15 +140,15 @@ VARIATION = "episode_metadata/variation_json"
 
 def test_variation_of_an_episode_is_text_metadata(tmp_path):
     varied = make_episode(0, variation={"mass": 1.25, "camera_position/wrist/x": -0.01})
-    rlds.write(tmp_path / "d", [varied, make_episode(1)], SPEC, "lift", "png")
-    source = rlds.RldsSource(tmp_path / "d")
+    rlds_writer.write(tmp_path / "d", [varied, make_episode(1)], SPEC, "lift", "png")
+    source = open_source(tmp_path / "d", "rlds")
     assert source[0].metadata.variation == {"mass": 1.25, "camera_position/wrist/x": -0.01}
     assert source[1].metadata.variation == {}
 
 
 def test_datasets_without_variation_have_none(dataset):
     edit_records(dataset / SHARD, lambda v: v.pop(VARIATION))
-    assert rlds.RldsSource(dataset)[0].metadata.variation == {}
+    assert open_source(dataset, "rlds")[0].metadata.variation == {}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_datasets_without_variation_have_none(dataset):
 def test_bad_variation_is_named(dataset, text):
     edit_records(dataset / SHARD, lambda v: v.update({VARIATION: [text.encode()]}))
     with pytest.raises(InputError, match="variation_json of episode 0 must be JSON that maps"):
-        rlds.RldsSource(dataset)[0]
+        open_source(dataset, "rlds")[0]
 
 
 def test_the_folder_is_found_from_above(dataset, tmp_path):
@@ -167,20 +168,20 @@ def test_the_folder_is_found_from_above(dataset, tmp_path):
 
 
 def test_fingerprint_follows_content_and_not_place(dataset, tmp_path):
-    first = rlds.RldsSource(dataset).fingerprint()
+    first = open_source(dataset, "rlds").fingerprint()
     shutil.move(dataset, tmp_path / "moved")
-    assert rlds.RldsSource(tmp_path / "moved").fingerprint() == first
+    assert open_source(tmp_path / "moved", "rlds").fingerprint() == first
     edit_records(
         tmp_path / "moved" / SHARD,
         lambda v: v.update({"steps/reward": v["steps/reward"] + np.float32(1)}),
     )
-    assert rlds.RldsSource(tmp_path / "moved").fingerprint() != first
+    assert open_source(tmp_path / "moved", "rlds").fingerprint() != first
 
 
 def test_content_hash_ignores_metadata(tmp_path):
     twin = dataclasses.replace(make_episode(0), metadata=make_episode(1).metadata)
-    rlds.write(tmp_path / "d", [make_episode(0), twin, make_episode(2)], SPEC, "lift", "png")
-    source = rlds.RldsSource(tmp_path / "d")
+    rlds_writer.write(tmp_path / "d", [make_episode(0), twin, make_episode(2)], SPEC, "lift", "png")
+    source = open_source(tmp_path / "d", "rlds")
     assert source.content_hash(0) == source.content_hash(1) != source.content_hash(2)
 
 
@@ -188,7 +189,7 @@ def test_images_of_open_size_take_it_from_the_first_episode(dataset):
     (dataset / "jaxpolicy.json").unlink()
     open_size = {"dimensions": ["-1", "-1", "3"]}
     edit(dataset / "features.json", lambda f: image(f).update(shape=open_size))
-    source = rlds.RldsSource(dataset)
+    source = open_source(dataset, "rlds")
     assert source.spec["image/image_wrist"].shape == (8, 8, 3)
     expected = make_episode(1).observation["image/wrist"]
     np.testing.assert_array_equal(source[1].observation["image/image_wrist"], expected)
@@ -299,11 +300,11 @@ DAMAGE = {
     ),
     "facts and features differ": (
         lambda d: edit(d / "features.json", lambda f: steps(f).pop("action")),
-        "features.json: no feature 'action' in the steps",
+        "no field 'action'; there are: ",
     ),
     "other format": (
-        info(lambda i: i.update(fileFormat="parquet")),
-        "dataset_info.json: fileFormat 'parquet' is not tfrecord",
+        info(lambda i: i.update(fileFormat="csv")),
+        r"dataset_info.json: fileFormat must be one of \['array_record', .*got 'csv'",
     ),
     "no splits": (info(no_splits), "the dataset holds no episodes"),
     "bad shard length": (info(bad_length), "dataset_info.json: malformed splits"),
@@ -311,7 +312,7 @@ DAMAGE = {
     "image size": (records(resize_image), r"step 2: .* must be \[8, 8, 3\], got \[8, 9, 3\]"),
     "facts and features disagree": (
         action_size,
-        r"features.json: feature 'steps/action' is \[3\], jaxpolicy.json says \[2\]",
+        r"'action' is \[3\], the dataset's jaxpolicy.json says \[2\]",
     ),
     "action size": (
         foreign_action_size,
@@ -336,16 +337,16 @@ def test_damage_is_one_line_that_names_it(dataset, name):
     damage, message = DAMAGE[name]
     damage(dataset)
     with pytest.raises(InputError, match=message) as error:
-        rlds.RldsSource(dataset)[0]
+        open_source(dataset, "rlds")[0]
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such dataset folder"):
-        rlds.RldsSource(tmp_path / "nowhere")
+        open_source(tmp_path / "nowhere", "rlds")
 
 
 def test_load_matches_getitem(dataset):
-    source = rlds.RldsSource(dataset)
+    source = open_source(dataset, "rlds")
     assert_same(source[1], source.load(1))
     assert_same(source[1], source.load(1, ("wrist",)))

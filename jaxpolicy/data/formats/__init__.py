@@ -1,0 +1,1 @@
+"""Readers and writers, one module or two a dataset format."""
