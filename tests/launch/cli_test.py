@@ -1,8 +1,12 @@
 """Flags, errors and exit codes, as a user meets them: each case is a process of its own."""
 
+import atexit
+import functools
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,9 +16,29 @@ BRIDGE = ROOT / "tests/data/bridge_dataset/1.0.0"
 
 
 def launch(module: str, *args: str) -> subprocess.CompletedProcess:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    command = [sys.executable, "-m", f"launch.{module}", *args]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    """What `python -m launch.<module>` does, without the seconds that its imports take."""
+    server = zygote()
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "stdout"), Path(folder, "stderr")
+        request = {"module": f"launch.{module}", "args": args, "stdout": str(out)}
+        server.stdin.write(json.dumps({**request, "stderr": str(err)}) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(args, code, out.read_text(), err.read_text())
+
+
+@functools.cache
+def zygote() -> subprocess.Popen:
+    """The process that launchers are forked from, one for each test process."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "tests.launch.zygote"]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment(), **pipes)
+    atexit.register(server.communicate)
+    return server
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
 
 
 def one_line(done: subprocess.CompletedProcess, code: int) -> str:
@@ -106,3 +130,11 @@ def test_help_explains_the_flags(module):
     assert "--workdir" in done.stdout
     assert "--config" in done.stdout
     assert f"python -m launch.{module}" in done.stdout
+
+
+def test_forked_launchers_are_like_those_started_by_hand():
+    command = [sys.executable, "-m", "launch.pipeline", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    forked = launch("pipeline", "--help")
+    assert (done.returncode, done.stdout) == (forked.returncode, forked.stdout)
+    assert done.stderr == forked.stderr

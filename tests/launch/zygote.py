@@ -1,0 +1,42 @@
+"""Runs launchers, each in a process forked from this one, which has their imports behind it.
+
+    python -m tests.launch.zygote
+
+Standard input has one JSON object per line: module, args, and the files stdout and stderr;
+standard output gets one exit code per line. A fork is to a launcher what a fresh process
+is: nothing here starts a thread, touches a device or defines a flag.
+"""
+
+import gc
+import json
+import os
+import runpy
+import sys
+
+from jaxpolicy import pipeline  # noqa: F401  what all launchers import
+from launch import cli, show  # noqa: F401
+
+
+def become(request: dict) -> None:
+    """Makes this process the launcher; it ends by SystemExit or an exception."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv = [request["module"], *request["args"]]
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    gc.freeze()
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            return become(json.loads(line))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        sys.stdout.write(f"{code}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
