@@ -23,7 +23,8 @@ class CleaningConfig:
       corrupt: what happens to an episode that cannot be read or holds NaN or infinity:
         "quarantine" sets it aside with the reason, "error" stops.
       failed: drops episodes with success=False (unknown success stays).
-      truncated: drops episodes whose recording breaks off, by the flags of the format.
+      truncated: drops episodes whose recording breaks off, by the flags of the format (which
+        are not believed where they say so of every episode).
       min_steps: drops episodes shorter than this, as truncated.
       min_length_share: drops episodes shorter than this share of their task's median length,
         as truncated; 0: none.
@@ -42,7 +43,7 @@ class CleaningConfig:
     min_length_share: float = 0.1
     duplicates: bool = True
     idle: float = 0.02
-    outliers: float = 5.0
+    outliers: float = 10.0
 
     def __post_init__(self) -> None:
         _check_choice("cleaning.corrupt", self.corrupt, CORRUPT_POLICIES)

@@ -1,9 +1,12 @@
 """Stage 2: from recorded episodes to a cleaned, split and measured dataset.
 
-Writes three small files and copies no data:
-  source.json      what was read, what was dropped and why, what a step holds
-  split.json       the part of every episode
+Writes small files and copies no data:
+  source.json      what was read, how many were dropped by which rule, what a step holds
+  episodes.jsonl   one line per episode: its part, or the rule that dropped it and why
   statistics.json  NormStats of action and proprio, fitted on the train part only
+  card.json, card.html  the dataset at a glance, for people
+
+Memory: about 60 bytes an episode on top of a constant; everything else goes through files.
 """
 
 import dataclasses
@@ -12,48 +15,55 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxpolicy import atomic, normalization, schema, specs
-from jaxpolicy.data import splits
+from jaxpolicy.data import card, cleaning, scan, splits
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.mapping import UNBOUNDED
+from jaxpolicy.data.scan import Scan
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.normalization import NormStats
 from jaxpolicy.specs import ActionSpec, ArraySpec, InputError, camera_names
-from jaxpolicy.types import DatasetSpec, Episode
+from jaxpolicy.types import DatasetSpec
 
 __all__ = ["EpisodeEntry", "Processed", "load", "process", "select_spec"]
 
 SOURCE_FILE = "source.json"
-SPLIT_FILE = "split.json"
+EPISODES_FILE = "episodes.jsonl"
 STATISTICS_FILE = "statistics.json"
 TEST_READS_FILE = "test_reads.jsonl"
 
-_DROPPED = ("failed", "duplicate", "nan")
+# What is held of a kept episode; part: position in splits.PARTS.
+_KEPT = np.dtype([("index", np.int64), ("part", np.int8), ("length", np.int64)])
 
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeEntry:
-    """One kept episode.
+    """One line of episodes.jsonl.
 
     Attributes:
       index: position in the source.
       episode_id: unique.
-      part: train, val or test.
-      length: T, steps.
-      content: digest of its content.
+      task: its task, or its instruction.
+      length: T, steps; 0 where it could not be read.
+      part: train, val or test; "" where it was dropped.
+      dropped: the rule that dropped it, see cleaning.RULES; "" where it was kept.
+      why: what a corrupt episode's problem is.
     """
 
     index: int
     episode_id: str
-    part: str
+    task: str
     length: int
-    content: str
+    part: str
+    dropped: str = ""
+    why: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +71,10 @@ class Processed:
     """A dataset ready for training.
 
     Attributes:
-      directory: where its three files lie.
+      directory: where its files lie.
       spec: what the policy sees of a step, and the action.
       norm: NormStats by key, "action" and, where there is one, "proprio".
-      episodes: the kept ones, in source order.
-      counts: found, failed, duplicate, nan (dropped), kept, steps, and episodes
-        per part.
+      counts: found, one per rule that drops, kept, steps, and episodes per part.
       fingerprint: of the source.
       dataset_hash: of source and config together; goes into every report.
     """
@@ -74,10 +82,19 @@ class Processed:
     directory: str
     spec: DatasetSpec
     norm: dict[str, NormStats]
-    episodes: tuple[EpisodeEntry, ...]
     counts: dict[str, int]
     fingerprint: str
     dataset_hash: str
+    _kept: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def episodes(self) -> tuple[EpisodeEntry, ...]:
+        """The kept episodes, in source order, read from disk."""
+        return tuple(e for e in self.all_episodes() if e.part)
+
+    def all_episodes(self) -> Iterator[EpisodeEntry]:
+        """Every episode of the source, those that were dropped with the reason."""
+        return _read_entries(pathlib.Path(self.directory) / EPISODES_FILE)
 
     def indices(self, part: str) -> np.ndarray:
         """Source indices of "train" or "val", ascending.
@@ -104,7 +121,7 @@ class Processed:
     def _indices(self, part: str) -> np.ndarray:
         if part not in splits.PARTS:
             raise InputError(f"part must be one of {splits.PARTS}, got '{part}'")
-        return np.array([e.index for e in self.episodes if e.part == part], np.int64)
+        return self._kept["index"][self._kept["part"] == splits.PARTS.index(part)]
 
     def check(self, source: EpisodeSource) -> None:
         """Raises InputError when `source` is not what was processed."""
@@ -116,16 +133,25 @@ class Processed:
 
 
 def process(
-    source: EpisodeSource, config: DataConfig, directory: str | os.PathLike[str]
+    source: EpisodeSource,
+    config: DataConfig,
+    directory: str | os.PathLike[str],
+    progress: scan.Progress | None = None,
 ) -> Processed:
     """Cleans, splits and measures `source`; reuses `directory` when nothing changed.
 
     An existing split in `directory` with the same shares is kept for the episodes it
     names.
 
+    Args:
+      source: the dataset.
+      config: see DataConfig.
+      directory: gets the files.
+      progress: called with (episodes read, episodes in all).
+
     Raises:
-      InputError: a camera that is not there, an action that is not finite, nothing
-        left after cleaning, or a folder that cannot be written.
+      InputError: a camera that is not there, a corrupt episode where those are errors,
+        nothing left after cleaning, or a folder that cannot be written.
     """
     root = pathlib.Path(directory)
     spec = select_spec(source.spec, config)
@@ -133,16 +159,51 @@ def process(
     dataset_hash = _hash(fingerprint, config)
     if _stored_hash(root) == dataset_hash:
         return load(root)
-    kept, counts = _clean(source, config)
-    entries = _split(kept, config, _previous(root, config))
-    train = [e.index for e in entries if e.part == "train"]
-    norm = _statistics(source, train, spec)
-    spec = dataclasses.replace(spec, action=_bounded(spec.action, norm["action"]))
-    counts.update({p: 0 for p in splits.PARTS})
-    counts.update(e.part for e in entries)
-    processed = Processed(str(root), spec, norm, entries, dict(counts), fingerprint, dataset_hash)
-    _write(root, processed, config)
-    return processed
+    atomic.make_parent(root)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
+            seen = scan.scan(source, pathlib.Path(scratch), progress)
+            work = _Work(source, config, spec, seen, root)
+            _write(work, fingerprint, dataset_hash)
+    except OSError as e:
+        raise InputError(f"{root}: cannot write: {e.strerror}") from e
+    return load(root)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """A dataset in the making."""
+
+    source: EpisodeSource
+    config: DataConfig
+    spec: DatasetSpec
+    scan: Scan
+    root: pathlib.Path
+
+
+def _write(work: _Work, fingerprint: str, dataset_hash: str) -> None:
+    """All files, source.json last: its hash says that the others are complete."""
+    rules = _clean(work)
+    parts = _split(work, rules)
+    norm = _statistics(work, parts == 0)
+    spec = dataclasses.replace(work.spec, action=_bounded(work.spec.action, norm["action"]))
+    counts = _counts(work.scan, rules, parts)
+    facts = {
+        "config": dataclasses.asdict(work.config),
+        "counts": counts,
+        "dataset_hash": dataset_hash,
+        "fingerprint": fingerprint,
+        "spec": dataclasses.asdict(spec),
+    }
+    root = work.root
+    atomic.remove(root / SOURCE_FILE)
+    stats = {k: {f: getattr(s, f).tolist() for f in s._fields} for k, s in norm.items()}
+    atomic.write_text(root / STATISTICS_FILE, _json(stats))
+    with atomic.new_file(root / EPISODES_FILE) as path:
+        _write_entries(path, work.scan, rules, parts, work.config)
+    found = card.Facts(work.source, work.scan, rules, parts, spec, norm, counts)
+    card.write(root, found, _read_entries(root / EPISODES_FILE))
+    atomic.write_text(root / SOURCE_FILE, _json(facts))
 
 
 def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
@@ -199,96 +260,157 @@ def _bounded(action: ActionSpec, stats: NormStats) -> ActionSpec:
     )
 
 
-def _clean(source: EpisodeSource, config: DataConfig) -> tuple[list[EpisodeEntry], Counter[str]]:
-    """Kept episodes (part still empty) and counts."""
-    counts = Counter({"found": len(source), **dict.fromkeys(_DROPPED, 0)})
-    kept: list[EpisodeEntry] = []
-    seen: set[str] = set()
-    for i in range(len(source)):
-        episode, content = source.load(i, ()), source.content_hash(i)
-        reason = _reason_to_drop(episode, config, content in seen)
-        seen.add(content)
-        if reason:
-            counts[reason] += 1
-        else:
-            name = episode.metadata.episode_id
-            kept.append(EpisodeEntry(i, name, "", len(episode), content))
-    counts["kept"], counts["steps"] = len(kept), sum(e.length for e in kept)
-    if not kept:
-        dropped = ", ".join(f"{counts[k]} {k}" for k in _DROPPED)
-        raise InputError(f"no episodes left of {len(source)}: dropped {dropped}")
-    return _unique_ids(kept), counts
+def _clean(work: _Work) -> np.ndarray:
+    """int8 [N], the rule that drops each episode or -1.
+
+    Raises:
+      InputError: nothing is left, or a corrupt episode is an error.
+    """
+    seen, config = work.scan, work.config.cleaning
+    readable = seen.episodes["readable"]
+    if config.corrupt == "error":
+        _stop_at_corrupt(seen)
+    everything = normalization.fit(seen.rows(readable)) if readable.any() else None
+    if everything is None:
+        raise InputError(f"no episode can be read; the first: {_first_problem(seen, ~readable)}")
+    facts = cleaning.Facts(seen, everything.q01, everything.q99, work.spec.action.kind)
+    rules = cleaning.find(facts, config)
+    if not (rules < 0).any():
+        counts = _counts(seen, rules, rules)
+        dropped = ", ".join(f"{counts[k]} {k}" for k in cleaning.RULES)
+        raise InputError(f"no episodes left of {len(rules)}: dropped {dropped}")
+    return rules
 
 
-def _reason_to_drop(episode: Episode, config: DataConfig, is_duplicate: bool) -> str:
-    if config.cleaning.failed and episode.metadata.success is False:
-        return "failed"
-    if config.cleaning.duplicates and is_duplicate:
-        return "duplicate"
-    problem = _not_finite(episode)
-    if problem and config.cleaning.corrupt == "error":
+def _stop_at_corrupt(seen: Scan) -> None:
+    bad = ~seen.episodes["readable"] & (seen.episodes["success"] != 0)
+    if bad.any():
         raise InputError(
-            f"episode '{episode.metadata.episode_id}', {problem}; repair the data or set "
-            "data.cleaning.corrupt=quarantine"
+            f"{_first_problem(seen, bad)}; repair the data or set data.cleaning.corrupt=quarantine"
         )
-    return "nan" if problem else ""
 
 
-def _not_finite(episode: Episode) -> str:
-    """Where the first NaN or infinite value lies, "" if there is none."""
-    values = {"action": episode.action, "proprio": episode.observation.get("proprio")}
-    for name, value in values.items():
-        if value is not None and not np.isfinite(value).all():
-            step = int(np.argmin(np.isfinite(value).all(axis=-1)))
-            return f"step {step}: {name} holds NaN or infinite values"
-    return ""
+def _first_problem(seen: Scan, bad: np.ndarray) -> str:
+    return next(t.problem for t, b in zip(seen.texts(), bad, strict=True) if b)
 
 
-def _unique_ids(entries: Sequence[EpisodeEntry]) -> list[EpisodeEntry]:
-    """Repeated ids of different episodes get a piece of their content's digest."""
-    repeated = {i for i, n in Counter(e.episode_id for e in entries).items() if n > 1}
-    times: Counter[str] = Counter()
-    result = []
-    for e in entries:
-        if e.episode_id in repeated:
-            name = f"{e.episode_id}~{e.content[:12]}"
-            times[name] += 1
-            e = dataclasses.replace(e, episode_id=f"{name}~{times[name]}")
-        result.append(e)
-    return result
+def _split(work: _Work, rules: np.ndarray) -> np.ndarray:
+    """int8 [N], positions in splits.PARTS, -1 where dropped."""
+    kept = rules < 0
+    episodes = work.scan.episodes[kept]
+    _, tasks = np.unique(episodes["task"], return_inverse=True)
+    previous = _previous(work, kept)
+    parts = np.full(len(rules), -1, np.int8)
+    parts[kept] = splits.assign(tasks, episodes["dither"], work.config.split, previous)
+    return parts
 
 
-def _split(
-    entries: Sequence[EpisodeEntry], config: DataConfig, previous: Mapping[str, str]
-) -> tuple[EpisodeEntry, ...]:
-    parts = splits.assign([e.episode_id for e in entries], config.split, previous)
-    return tuple(dataclasses.replace(e, part=parts[e.episode_id]) for e in entries)
+def _names(seen: Scan) -> Iterator[str]:
+    """Unique ids: repeated ones of different episodes get a piece of their content's digest."""
+    keys, times = np.unique(seen.episodes["key"], return_counts=True)
+    repeated = set(keys[times > 1].tolist())
+    used: Counter[str] = Counter()
+    for text, episode in zip(seen.texts(), seen.episodes, strict=True):
+        name = text.episode_id
+        if int(episode["key"]) in repeated:
+            name = f"{name}~{bytes(episode['content']).hex()[:12]}"
+            used[name] += 1
+            name = f"{name}~{used[name]}"
+        yield name
 
 
-def _statistics(
-    source: EpisodeSource, train: Sequence[int], spec: DatasetSpec
-) -> dict[str, NormStats]:
+def _previous(work: _Work, kept: np.ndarray) -> np.ndarray:
+    """int8 [n kept], parts that an earlier call with the same shares decided, -1: none."""
+    path = work.root / EPISODES_FILE
+    if not path.exists() or _stored_shares(work.root) != work.config.split:
+        return np.full(kept.sum(), -1, np.int8)
+    pairs = ((scan.hash64(e.episode_id), splits.PARTS.index(e.part)) for e in _parted(path))
+    known = np.sort(np.fromiter(pairs, [("key", np.uint64), ("part", np.int8)]), order="key")
+    names = (scan.hash64(n) for n in _names(work.scan))
+    wanted = np.fromiter(names, np.uint64, len(kept))[kept]
+    if not len(known):
+        return np.full(len(wanted), -1, np.int8)
+    nearest = known[np.minimum(np.searchsorted(known["key"], wanted), len(known) - 1)]
+    return np.where(nearest["key"] == wanted, nearest["part"], -1)
+
+
+def _parted(path: pathlib.Path) -> Iterator[EpisodeEntry]:
+    return (e for e in _read_entries(path) if e.part in splits.PARTS)
+
+
+def _stored_shares(root: pathlib.Path) -> tuple[float, ...]:
+    """Shares of the split in `root`; they stand in the first line of episodes.jsonl."""
+    with open(root / EPISODES_FILE, encoding="utf-8") as file:
+        try:
+            return tuple(json.loads(file.readline())["shares"])
+        except (ValueError, KeyError, TypeError) as e:
+            raise InputError(
+                f"{root / EPISODES_FILE}: malformed; delete it to split anew: {e!r}"
+            ) from e
+
+
+def _statistics(work: _Work, train: np.ndarray) -> dict[str, NormStats]:
     """One pass over the train part: action and proprio side by side, then taken apart."""
-    with_proprio = "proprio" in spec.keys
-    stats = normalization.fit(_rows(source, train, with_proprio))
-    n = spec.action.size
+    stats = normalization.fit(work.scan.rows(train))
+    n = work.spec.action.size
     norm = {"action": NormStats(*(v[:n] for v in stats))}
-    return norm | ({"proprio": NormStats(*(v[n:] for v in stats))} if with_proprio else {})
+    if "proprio" in work.spec.keys:
+        norm["proprio"] = NormStats(*(v[n:] for v in stats))
+    return norm
 
 
-def _rows(source: EpisodeSource, train: Sequence[int], with_proprio: bool) -> Iterator[np.ndarray]:
-    for i in train:
-        episode = source.load(i, ())
-        parts = [episode.action] + [episode.observation["proprio"]] * with_proprio
-        yield np.concatenate(parts, axis=1)
+def _counts(seen: Scan, rules: np.ndarray, parts: np.ndarray) -> dict[str, int]:
+    dropped = {name: int((rules == k).sum()) for k, name in enumerate(cleaning.RULES)}
+    kept = rules < 0
+    in_parts = {name: int((parts[kept] == k).sum()) for k, name in enumerate(splits.PARTS)}
+    steps = int(seen.episodes["length"][kept].sum())
+    return {"found": len(rules), **dropped, "kept": int(kept.sum()), "steps": steps, **in_parts}
+
+
+def _write_entries(
+    path: pathlib.Path, seen: Scan, rules: np.ndarray, parts: np.ndarray, config: DataConfig
+) -> None:
+    names = [*cleaning.RULES, ""]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps({"shares": config.split}) + "\n")
+        episodes = zip(_names(seen), seen.texts(), seen.episodes, rules, parts, strict=True)
+        for i, (name, text, episode, rule, part) in enumerate(episodes):
+            entry = EpisodeEntry(
+                index=i,
+                episode_id=name,
+                task=text.task,
+                length=int(episode["length"]),
+                part=splits.PARTS[part] if part >= 0 else "",
+                dropped=names[rule],
+                why=text.problem,
+            )
+            file.write(json.dumps(dataclasses.asdict(entry)) + "\n")
+
+
+def _read_entries(path: pathlib.Path) -> Iterator[EpisodeEntry]:
+    """Lines of episodes.jsonl after the first, which holds the shares."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            json.loads(file.readline())["shares"]
+            for line in file:
+                yield EpisodeEntry(**json.loads(line))
+    except FileNotFoundError as e:
+        raise InputError(f"{path}: missing; run the process stage first") from e
+    except (OSError, ValueError) as e:
+        raise InputError(f"{path}: cannot read: {e}") from e
+    except (TypeError, KeyError) as e:
+        raise InputError(f"{path}: malformed; delete it and process again: {e!r}") from e
 
 
 def _hash(fingerprint: str, config: DataConfig) -> str:
     """Of everything that changes the files; how data is loaded does not."""
     facts = dataclasses.asdict(config)
-    for key in ("loader", "cache_budget_mb", "format"):
+    for key in _LOADING:
         del facts[key]
-    return hashlib.sha256(f"1 {fingerprint} {json.dumps(facts)}".encode()).hexdigest()
+    return hashlib.sha256(f"2 {fingerprint} {json.dumps(facts)}".encode()).hexdigest()
+
+
+_LOADING = ("loader", "cache_budget_mb", "disk_budget_mb", "workers", "format", "image_size")
 
 
 def _stored_hash(root: pathlib.Path) -> str:
@@ -296,37 +418,6 @@ def _stored_hash(root: pathlib.Path) -> str:
         return json.loads((root / SOURCE_FILE).read_text())["dataset_hash"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _previous(root: pathlib.Path, config: DataConfig) -> dict[str, str]:
-    """Episode id -> part, as an earlier call with the same shares decided."""
-    path = root / SPLIT_FILE
-    if not path.exists():
-        return {}
-    stored = _read(path)
-    try:
-        if tuple(stored["shares"]) != config.split:
-            return {}
-        return {e["episode_id"]: e["part"] for e in stored["episodes"]}
-    except (KeyError, TypeError) as e:
-        raise InputError(f"{path}: malformed; delete it to split anew: {e!r}") from e
-
-
-def _write(root: pathlib.Path, processed: Processed, config: DataConfig) -> None:
-    norm = {k: {f: getattr(s, f).tolist() for f in s._fields} for k, s in processed.norm.items()}
-    episodes = [dataclasses.asdict(e) for e in processed.episodes]
-    facts = {
-        "config": dataclasses.asdict(config),
-        "counts": processed.counts,
-        "dataset_hash": processed.dataset_hash,
-        "fingerprint": processed.fingerprint,
-        "spec": dataclasses.asdict(processed.spec),
-    }
-    atomic.remove(root / SOURCE_FILE)
-    atomic.write_text(root / STATISTICS_FILE, _json(norm))
-    atomic.write_text(root / SPLIT_FILE, _json({"shares": config.split, "episodes": episodes}))
-    # Removed first and written last: its hash says that the other two are complete.
-    atomic.write_text(root / SOURCE_FILE, _json(facts))
 
 
 def _json(value: Any) -> str:
@@ -350,15 +441,17 @@ def load(directory: str | os.PathLike[str]) -> Processed:
     """
     root = pathlib.Path(directory)
     facts, norm = _read(root / SOURCE_FILE), _read(root / STATISTICS_FILE)
+    rows = ((e.index, splits.PARTS.index(e.part), e.length) for e in _parted(root / EPISODES_FILE))
+    kept = np.fromiter(rows, _KEPT)
     try:
         return Processed(
             directory=str(root),
             spec=schema.from_mapping(DatasetSpec, facts["spec"], f"{root / SOURCE_FILE}: spec"),
             norm={k: _norm_stats(v) for k, v in norm.items()},
-            episodes=tuple(EpisodeEntry(**e) for e in _read(root / SPLIT_FILE)["episodes"]),
             counts=dict(facts["counts"]),
             fingerprint=facts["fingerprint"],
             dataset_hash=facts["dataset_hash"],
+            _kept=kept,
         )
     except (KeyError, TypeError, AttributeError) as e:
         raise InputError(f"{root}: malformed; delete it and process again: {e!r}") from e

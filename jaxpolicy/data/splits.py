@@ -1,60 +1,63 @@
-"""Which episodes train, validate and test: decided once, stored, and stable."""
+"""Which episodes train, validate and test: stratified by task, and stable."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-__all__ = ["PARTS", "assign", "part_sizes", "rank"]
+import numpy as np
+
+__all__ = ["PARTS", "assign", "dither"]
 
 PARTS = ("train", "val", "test")
 
 
-def rank(episode_id: str) -> str:
-    """Sort key that depends on the id alone, not on machine, process or order."""
-    return hashlib.sha256(f"jaxpolicy-split:{episode_id}".encode()).hexdigest()
-
-
-def part_sizes(n: int, shares: Sequence[float]) -> tuple[int, int, int]:
-    """Episodes per part: n * share, leftovers to the largest remainders.
-
-    Every part with a share gets at least one episode when there are enough.
-    """
-    exact = [n * s for s in shares]
-    sizes = [int(e + 1e-9) for e in exact]
-    by_remainder = sorted(range(3), key=lambda i: (sizes[i] - exact[i], i))
-    for i in by_remainder[: n - sum(sizes)]:
-        sizes[i] += 1
-    for i in range(3):
-        largest = max(range(3), key=lambda j: sizes[j])
-        if shares[i] > 0 and sizes[i] == 0 and sizes[largest] > 1:
-            sizes[i], sizes[largest] = 1, sizes[largest] - 1
-    return sizes[0], sizes[1], sizes[2]
+def dither(episode_id: str) -> float:
+    """A number in [0, 1) that depends on the id alone, not on machine, process or order."""
+    digest = hashlib.sha256(f"jaxpolicy-split:{episode_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def assign(
-    ids: Sequence[str], shares: Sequence[float], previous: Mapping[str, str] | None = None
-) -> dict[str, str]:
+    tasks: np.ndarray, noise: np.ndarray, shares: Sequence[float], previous: np.ndarray
+) -> np.ndarray:
     """Part of every episode.
 
-    Episodes in the order of a hash of their id fill train, then val, then test.
-    Episodes with a part in `previous` keep it, so a dataset that grows never moves
-    an episode from test to train; the new ones fill what is then lacking.
+    Episodes are dealt one by one, in the order of the dataset, to the part that lacks most:
+    of the episode's task, and of the whole. So every prefix of the dataset, and of every task
+    in it, has the wanted shares within about one episode, tasks of a single episode are spread
+    over the parts, and episodes that are added at the end move none that were there. Where
+    parts lack nearly the same, the episode's noise decides, so that the order of parts does not
+    beat with a periodic order of collection. The first three episodes go to different parts.
 
     Args:
-      ids: unique episode ids.
+      tasks: int [N], which task each episode shows.
+      noise: [N] in [0, 1), see `dither`.
       shares: of train, val, test.
-      previous: id -> part of an earlier call.
+      previous: int [N], the part of an earlier call, which is kept; -1: none.
 
     Returns:
-      id -> "train", "val" or "test", in the order of `ids`.
+      int8 [N], positions in PARTS.
     """
-    known = set(ids)
-    kept = {i: p for i, p in (previous or {}).items() if i in known}
-    taken = Counter(kept.values())
-    sizes = part_sizes(len(ids), shares)
-    lacking = {p: max(0, n - taken[p]) for p, n in zip(PARTS, sizes, strict=True)}
-    order = [part for part in PARTS for _ in range(lacking[part])]
-    new = sorted((i for i in ids if i not in kept), key=rank)
-    # The sizes sum to len(ids), so there are at least as many places as new episodes.
-    part = {**kept, **dict(zip(new, order, strict=False))}
-    return {i: part[i] for i in ids}
+    wanted = np.asarray(shares, float)
+    n_tasks = int(tasks.max(initial=-1)) + 1
+    of_task, of_all = np.zeros((n_tasks, 3)), np.zeros(3)
+    parts = np.empty(len(tasks), np.int8)
+    for i, task in enumerate(tasks):
+        part = int(previous[i])
+        if part < 0:
+            part = _neediest(wanted, of_task[task], of_all, float(noise[i]))
+        of_task[task, part] += 1
+        of_all[part] += 1
+        parts[i] = part
+    return parts
+
+
+def _neediest(wanted: np.ndarray, of_task: np.ndarray, of_all: np.ndarray, noise: float) -> int:
+    """The part that lacks most; `noise` shifts the balance by up to half an episode."""
+    empty = (of_all == 0) & (wanted > 0)
+    if of_all.sum() < 3 and empty.any():
+        return int(np.argmax(empty))
+    lacking = wanted * (of_task.sum() + 1) - of_task + wanted * (of_all.sum() + 1) - of_all
+    # Three numbers in [0, 1) from one: the noise and its rotations by thirds.
+    lacking += 0.5 * ((noise + np.arange(3) / 3) % 1.0)
+    lacking[wanted == 0] = -np.inf
+    return int(np.argmax(lacking))

@@ -8,7 +8,8 @@ from jaxpolicy.data import CleaningConfig, DataConfig, MemorySource, open_source
 from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
-FILES = {"source.json", "split.json", "statistics.json"}
+STATE = {"source.json", "episodes.jsonl", "statistics.json"}
+FILES = {*STATE, "card.json", "card.html"}
 
 
 def source_of(episodes) -> MemorySource:
@@ -33,8 +34,11 @@ def test_split_and_files(source, tmp_path):
     assert processed.counts == {
         "found": 20,
         "failed": 0,
+        "corrupt": 0,
+        "truncated": 0,
         "duplicate": 0,
-        "nan": 0,
+        "idle": 0,
+        "outlier": 0,
         "kept": 20,
         "steps": 80,
         "train": 14,
@@ -84,7 +88,9 @@ def test_failures_are_dropped_and_unknown_ones_stay(tmp_path):
     processed = process.process(source, DataConfig(), tmp_path / "a")
     assert processed.counts["failed"] == 2
     assert [e.index for e in processed.episodes] == [0, 2, 4]
-    kept = process.process(source, DataConfig(cleaning=CleaningConfig(failed=False)), tmp_path / "b")
+    kept = process.process(
+        source, DataConfig(cleaning=CleaningConfig(failed=False)), tmp_path / "b"
+    )
     assert len(kept.episodes) == 5
 
 
@@ -93,7 +99,9 @@ def test_duplicates_are_dropped_before_the_split(tmp_path):
     processed = process.process(source_of(twins), DataConfig(), tmp_path / "a")
     assert processed.counts["duplicate"] == 10
     assert [e.index for e in processed.episodes] == list(range(10))
-    both = process.process(source_of(twins), DataConfig(cleaning=CleaningConfig(duplicates=False)), tmp_path / "b")
+    both = process.process(
+        source_of(twins), DataConfig(cleaning=CleaningConfig(duplicates=False)), tmp_path / "b"
+    )
     assert len(both.episodes) == 20
 
 
@@ -111,18 +119,24 @@ def with_nan(i, step, name="action"):
     return episode
 
 
+STRICT = DataConfig(cleaning=CleaningConfig(corrupt="error"))
+
+
 @pytest.mark.parametrize("name", ["action", "proprio"])
 def test_nan_names_episode_and_step_and_leaves_nothing(tmp_path, name):
     source = source_of([make_episode(0), with_nan(1, 2, name)])
     with pytest.raises(InputError, match=f"episode 'e-001', step 2: {name} holds NaN"):
-        process.process(source, DataConfig(), tmp_path / "p")
-    assert not (tmp_path / "p").exists()
+        process.process(source, STRICT, tmp_path / "p")
+    assert not list(tmp_path.iterdir())
 
 
-def test_nan_can_be_dropped(tmp_path):
+def test_nan_is_set_aside(tmp_path):
     source = source_of([make_episode(0), with_nan(1, 2), make_episode(2)])
     processed = process.process(source, DataConfig(), tmp_path)
-    assert processed.counts["nan"] == 1
+    assert processed.counts["corrupt"] == 1
+    (dropped,) = [e for e in processed.all_episodes() if e.dropped]
+    assert (dropped.index, dropped.dropped) == (1, "corrupt")
+    assert dropped.why == "episode 'e-001', step 2: action holds NaN or infinite values"
     assert [e.index for e in processed.episodes] == [0, 2]
 
 
@@ -134,7 +148,9 @@ def test_nan_in_a_failed_episode_does_not_matter(tmp_path):
 
 def test_nothing_left_says_why(tmp_path):
     source = source_of(make_episode(i, success=False) for i in range(2))
-    with pytest.raises(InputError, match="no episodes left of 2: dropped 2 failed, 0 duplicate"):
+    with pytest.raises(
+        InputError, match="no episodes left of 2: dropped 2 failed, 0 corrupt, 0 truncated, 0 dup"
+    ):
         process.process(source, DataConfig(), tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
@@ -180,7 +196,7 @@ def test_a_kill_between_the_files_is_noticed(source, tmp_path, monkeypatch):
     process.process(source, DataConfig(), tmp_path)
     other = DataConfig(split=(0.5, 0.25, 0.25))
     with monkeypatch.context() as patch:
-        patch.setattr(process, "SPLIT_FILE", "no/such\0name")
+        patch.setattr(process, "EPISODES_FILE", "no/such\0name")
         with pytest.raises(ValueError, match="null"):
             process.process(source, other, tmp_path)
     with pytest.raises(InputError, match=r"source.json: missing; run the process stage first"):
@@ -269,7 +285,7 @@ class TestSelection:
 
 def test_bridge(tmp_path):
     processed = process.process(open_source(BRIDGE), DataConfig(control_hz=5.0), tmp_path)
-    expected = {"found": 50, "duplicate": 25, "kept": 25, "train": 17, "val": 4, "test": 4}
+    expected = {"found": 50, "duplicate": 25, "kept": 25, "train": 18, "val": 4, "test": 3}
     assert expected.items() <= processed.counts.items()
     # Nobody declared bounds: they are those of the train part.
     action = processed.spec.action
@@ -278,7 +294,7 @@ def test_bridge(tmp_path):
     assert (action.minimum[6], action.maximum[6], action.control_hz) == (0.0, 1.0, 5.0)
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("name", sorted(STATE))
 def test_missing_and_malformed_files_are_named(source, tmp_path, name):
     process.process(source, DataConfig(), tmp_path)
     text = (tmp_path / name).read_text()

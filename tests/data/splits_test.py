@@ -1,71 +1,90 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from jaxpolicy.data import splits
 
-IDS = [f"lift-{i:06d}" for i in range(100)]
 SHARES = (0.70, 0.15, 0.15)
 
 
+def deal(tasks, shares=SHARES, previous=None, names="lift-{:06d}"):
+    tasks = np.asarray(tasks)
+    noise = np.array([splits.dither(names.format(i)) for i in range(len(tasks))])
+    old = np.full(len(tasks), -1) if previous is None else np.asarray(previous)
+    return splits.assign(tasks, noise, shares, old)
+
+
+def sizes(parts):
+    return np.bincount(parts, minlength=3).tolist()
+
+
 @pytest.mark.parametrize(
-    ("n", "sizes"),
+    ("n", "expected"),
     [
-        (100, (70, 15, 15)),
-        # 17.5, 3.75, 3.75: floors 17, 3, 3; the 2 left go to the remainders .75 and .75.
-        (25, (17, 4, 4)),
-        # 7, 1.5, 1.5: floors 7, 1, 1; the one left goes to the first of the equal .5.
-        (10, (7, 2, 1)),
-        # 2.1, .45, .45: floors 2, 0, 0; the one left to val; then test takes one from train.
-        (3, (1, 1, 1)),
-        (2, (1, 1, 0)),
-        (1, (1, 0, 0)),
-        (0, (0, 0, 0)),
+        (100, [70, 15, 15]),
+        (20, [14, 3, 3]),
+        # 7, 1.5, 1.5: one of the halves is rounded up.
+        (10, [7, 2, 1]),
+        (5, [3, 1, 1]),
+        (3, [1, 1, 1]),
+        (2, [1, 1, 0]),
+        (1, [1, 0, 0]),
+        (0, [0, 0, 0]),
     ],
 )
-def test_part_sizes(n, sizes):
-    assert splits.part_sizes(n, SHARES) == sizes
+def test_sizes(n, expected):
+    assert sizes(deal([0] * n)) == expected
 
 
 def test_parts_without_a_share_stay_empty():
-    assert splits.part_sizes(5, (1.0, 0.0, 0.0)) == (5, 0, 0)
-    assert splits.part_sizes(5, (0.8, 0.2, 0.0)) == (4, 1, 0)
+    assert sizes(deal([0] * 5, (1.0, 0.0, 0.0))) == [5, 0, 0]
+    assert sizes(deal([0] * 5, (0.8, 0.2, 0.0))) == [4, 1, 0]
 
 
-def test_every_episode_has_one_part():
-    parts = splits.assign(IDS, SHARES)
-    assert list(parts) == IDS
-    counts = [list(parts.values()).count(p) for p in splits.PARTS]
-    assert counts == [70, 15, 15]
+@pytest.mark.parametrize("order", ["in turn", "one after the other", "random"])
+@pytest.mark.parametrize("n_tasks", [2, 7])
+def test_every_task_has_the_shares(order, n_tasks):
+    tasks = np.arange(280) % n_tasks
+    if order == "random":
+        tasks = np.random.default_rng(0).permutation(tasks)
+    elif order == "one after the other":
+        tasks = np.sort(tasks)
+    parts = deal(tasks)
+    # Of the whole 196, 42, 42, and of each task its share, within an episode or two.
+    assert np.abs(np.array(sizes(parts)) - [196, 42, 42]).max() <= 1
+    for task in range(n_tasks):
+        n = (tasks == task).sum()
+        assert np.abs(np.array(sizes(parts[tasks == task])) - n * np.array(SHARES)).max() <= 1.5
 
 
-def test_order_does_not_matter():
-    assert splits.assign(IDS[::-1], SHARES) == splits.assign(IDS, SHARES)
+def test_tasks_of_one_episode_are_spread():
+    assert np.abs(np.array(sizes(deal(np.arange(100)))) - [70, 15, 15]).max() <= 1
 
 
-def test_the_hash_is_the_same_in_every_process():
-    code = "from jaxpolicy.data import splits; print(splits.rank('lift-000000'))"
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 40, 99])
+def test_episodes_added_at_the_end_move_none(n):
+    tasks = np.random.default_rng(1).integers(0, 4, 100)
+    np.testing.assert_array_equal(deal(tasks)[:n], deal(tasks[:n]))
+
+
+def test_a_part_that_was_decided_stays_and_the_rest_makes_up_for_it():
+    previous = [2, 2, 2, 2] + [-1] * 36
+    parts = deal([0] * 40, previous=previous)
+    assert parts[:4].tolist() == [2, 2, 2, 2]
+    # 28, 6, 6 of 40.
+    assert sizes(parts) == [28, 6, 6]
+
+
+def test_the_order_does_not_repeat_itself():
+    """A dataset collected in a cycle of 20 starts would put the same ones into test."""
+    parts = deal([0] * 400).reshape(20, 20)
+    assert len({tuple(row) for row in (parts == 2).tolist()}) > 10
+
+
+def test_the_noise_is_the_same_in_every_process():
+    code = "from jaxpolicy.data import splits; print(splits.dither('lift-000000'))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == splits.rank("lift-000000")
-    # sha256 of "jaxpolicy-split:lift-000000".
-    expected = "236d6a270a714f2a"
-    assert splits.rank("lift-000000").startswith(expected)
-
-
-def test_growing_never_moves_an_episode():
-    first = splits.assign(IDS[:40], SHARES)
-    grown = splits.assign(IDS, SHARES, first)
-    assert {i: grown[i] for i in IDS[:40]} == first
-    assert [list(grown.values()).count(p) for p in splits.PARTS] == [70, 15, 15]
-
-
-def test_shrinking_forgets_the_lost_and_keeps_the_rest():
-    first = splits.assign(IDS, SHARES)
-    assert splits.assign(IDS[:10], SHARES, first) == {i: first[i] for i in IDS[:10]}
-
-
-def test_too_many_in_one_part_leave_room_for_the_new_ones():
-    # 4 old ones in test, 6 new: sizes of 10 are (7, 2, 1); 7 + 2 places for 6.
-    parts = splits.assign(IDS[:10], SHARES, dict.fromkeys(IDS[:4], "test"))
-    assert [list(parts.values()).count(p) for p in splits.PARTS] == [6, 0, 4]
+    # The first 8 bytes of the sha256 of "jaxpolicy-split:lift-000000" over 2^64.
+    assert float(other.stdout) == splits.dither("lift-000000") == 0x236D6A270A714F2A / 2**64

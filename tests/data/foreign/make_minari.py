@@ -5,7 +5,8 @@
     /tmp/minari/bin/python tests/data/foreign/make_minari.py
 
 The first is a pendulum under random actions. The second is synthetic: nested observations with
-an image, infos, and an episode that ends by itself.
+images, infos, and an episode that ends by itself. Minari stores frames of 32x32 or more as JPEG:
+of variable length, or as a [T, length] matrix where all frames of an episode come out equally long.
 """
 
 import os
@@ -22,13 +23,15 @@ N_STEPS = 8
 
 
 class PushEnv(gym.Env):
-    """A point in the plane, seen by a camera: grey rises by 20 a step."""
+    """A point in the plane and two cameras; both get brighter by 20 a step."""
 
     observation_space = gym.spaces.Dict(
         {
             "robot": gym.spaces.Dict({"state": gym.spaces.Box(-5, 5, (4,), np.float64)}),
             "desired_goal": gym.spaces.Box(-1, 1, (2,), np.float32),
-            "image": gym.spaces.Box(0, 255, (24, 32, 3), np.uint8),
+            "image": gym.spaces.Box(0, 255, (32, 40, 3), np.uint8),
+            "grey": gym.spaces.Box(0, 255, (32, 32), np.uint8),
+            "tiny": gym.spaces.Box(0, 255, (4, 5, 3), np.uint8),
         }
     )
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
@@ -37,13 +40,16 @@ class PushEnv(gym.Env):
         super().reset(seed=seed)
         self.t, self.position = 0, self.np_random.uniform(-1, 1, 2)
         self.goal = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        self.texture = self.np_random.integers(0, 60, (4, 5, 3)).repeat(8, 0).repeat(8, 1)
         return self.observe(), {"success": False}
 
     def observe(self):
         return {
             "robot": {"state": np.concatenate([self.position, np.zeros(2)])},
             "desired_goal": self.goal,
-            "image": np.full((24, 32, 3), 20 * self.t, np.uint8),
+            "image": (self.texture + 20 * self.t).astype(np.uint8),
+            "grey": np.full((32, 32), 20 * self.t, np.uint8),
+            "tiny": np.full((4, 5, 3), 20 * self.t, np.uint8),
         }
 
     def step(self, action):

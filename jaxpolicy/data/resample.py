@@ -1,0 +1,109 @@
+"""Episodes thinned out to a lower rate."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxpolicy.data.source import EpisodeSource
+from jaxpolicy.specs import InputError
+from jaxpolicy.types import DatasetSpec, Episode
+
+__all__ = ["ResampledSource", "kept_steps", "resample"]
+
+_RELATIVE_KINDS = ("cartesian_delta", "joint_delta")
+
+
+class ResampledSource:
+    """An EpisodeSource at `hz` steps per second.
+
+    Attributes:
+      spec: that of the source with control_hz = hz.
+    """
+
+    spec: DatasetSpec
+
+    def __init__(self, source: EpisodeSource, hz: float, action_kind: str, control_hz: float = 0):
+        """Checks that it can be done.
+
+        Args:
+          source: the dataset.
+          hz: wanted rate.
+          action_kind: what the action means, see ActionSpec.kind.
+          control_hz: rate of the source, 0 where its spec says.
+
+        Raises:
+          InputError: the rate or the kind of action is not known, or `hz` is higher.
+        """
+        self._source, self._kind = source, action_kind
+        rate = control_hz or source.spec.action.control_hz
+        if not rate:
+            raise InputError(
+                "data.resample_hz: the dataset does not say its rate; give data.control_hz"
+            )
+        if hz > rate:
+            raise InputError(f"data.resample_hz={hz} is higher than the dataset's {rate} Hz")
+        if action_kind == "unknown":
+            raise InputError(
+                "data.resample_hz: deltas are added up and positions are not, and the dataset "
+                "does not say which its actions are; give data.action_kind"
+            )
+        self._ratio = rate / hz
+        action = dataclasses.replace(source.spec.action, kind=action_kind, control_hz=hz)
+        self.spec = dataclasses.replace(source.spec, action=action)
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> Episode:
+        """Episode `i` with every camera decoded."""
+        return self.load(i)
+
+    def __iter__(self) -> Iterator[Episode]:
+        """All episodes in order."""
+        return (self.load(i) for i in range(len(self)))
+
+    def load(self, i: int, cameras: Sequence[str] | None = None) -> Episode:
+        """Episode `i`; only the named cameras are decoded (None: all, (): none)."""
+        episode = self._source.load(i, cameras)
+        added = _added(self.spec, self._kind)
+        return resample(episode, kept_steps(len(episode), self._ratio), added)
+
+    def content_hash(self, i: int) -> str:
+        """Digest of the source's episode."""
+        return self._source.content_hash(i)
+
+    def fingerprint(self) -> str:
+        """Digest of the source and the rate."""
+        return f"{self._source.fingerprint()}/{self._ratio:.9g}"
+
+
+def kept_steps(n_steps: int, ratio: float) -> np.ndarray:
+    """Steps that stay of `n_steps` when `ratio` of them become one: 0, ratio, 2 ratio, ..."""
+    n = max(1, int(np.ceil(n_steps / ratio - 1e-9)))
+    return np.minimum(np.floor(np.arange(n) * ratio + 0.5).astype(int), n_steps - 1)
+
+
+def resample(episode: Episode, kept: np.ndarray, added: np.ndarray) -> Episode:
+    """`episode` with only the steps `kept`.
+
+    A step that stays stands for those up to the next one: its action is their last, or where
+    bool [A] `added`, their sum (so that deltas still lead to the same place); rewards add up.
+    """
+    if not len(episode):
+        return episode
+    last = np.append(kept[1:], len(episode)) - 1
+    action = np.where(added, np.add.reduceat(episode.action, kept), episode.action[last])
+    return dataclasses.replace(
+        episode,
+        observation={k: v[kept] for k, v in episode.observation.items()},
+        action=action.astype(np.float32),
+        reward=np.add.reduceat(episode.reward, kept).astype(np.float32),
+    )
+
+
+def _added(spec: DatasetSpec, kind: str) -> np.ndarray:
+    """Bool [A]: deltas; a gripper's opening is a position even beside them."""
+    is_relative = kind in _RELATIVE_KINDS
+    return np.array([is_relative and "grip" not in n.lower() for n in spec.action.names])
