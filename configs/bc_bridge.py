@@ -25,6 +25,7 @@ from configs import common
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
@@ -51,7 +52,8 @@ DEBUG = replace(FULL, loop=LoopConfig(steps=10, batch_size=8, steps_per_dispatch
 REFERENCE = replace(
     FULL,
     network=NetworkConfig(backbone="patch_cnn", size="small", image_size=224, share_cameras=True),
-    bc=BCConfig(l2=1e-4, shift=8, action_norm="mean_std", residual=True),
+    augment=AugmentConfig(shift=8),
+    bc=BCConfig(l2=1e-4, action_norm="mean_std", residual=True),
     optimizer=OptimizerConfig(name="adam", learning_rate=1e-3, warmup_steps=0, weight_decay=0.0),
     loop=LoopConfig(epochs=50, batch_size=32, eval_every=0, patience=10),
 )

@@ -20,6 +20,7 @@ from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export.config import ExportConfig
+from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
@@ -49,7 +50,8 @@ REFERENCE = replace(
     FULL,
     collect=CollectConfig(n_episodes=500, execution_noise=0.1, bump_probability=0.03),
     network=NetworkConfig(backbone="patch_cnn", size="small", image_size=224),
-    bc=BCConfig(l2=1e-4, shift=8),
+    augment=AugmentConfig(shift=8),
+    bc=BCConfig(l2=1e-4),
     optimizer=OptimizerConfig(name="adam", learning_rate=1e-3, warmup_steps=0, weight_decay=0.0),
     loop=LoopConfig(epochs=200, batch_size=32, eval_every=0, patience=10),
 )

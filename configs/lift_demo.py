@@ -19,6 +19,7 @@ from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export.config import ExportConfig
+from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
@@ -28,7 +29,8 @@ FULL = ExperimentConfig(
     env=EnvConfig(name="lift", cameras=("wrist",), image_size=64),
     collect=CollectConfig(n_episodes=600, execution_noise=0.1, bump_probability=0.03),
     network=NetworkConfig(backbone="patch_cnn", size="tiny"),
-    bc=BCConfig(l2=0.0, shift=0),
+    augment=AugmentConfig(shift=0),
+    bc=BCConfig(l2=0.0),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
     loop=LoopConfig(steps=4500, batch_size=64, eval_every=500),
     evaluation=EvaluationConfig(n_episodes=200),
@@ -46,6 +48,7 @@ DEBUG = replace(
 
 REFERENCE = replace(
     FULL,
+    augment=AugmentConfig(shift=4),
     bc=BCConfig(l2=1e-4),
     optimizer=OptimizerConfig(name="adam", learning_rate=1e-3, warmup_steps=0, weight_decay=0.0),
     loop=LoopConfig(epochs=50, batch_size=32, eval_every=0, patience=10),

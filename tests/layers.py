@@ -29,6 +29,7 @@ CONFIGS = (
     "jaxpolicy.sim.config",
     "jaxpolicy.collect.config",
     "jaxpolicy.data.config",
+    "jaxpolicy.networks.augment",
     "jaxpolicy.networks.encoder",
     "jaxpolicy.algorithms",
     "jaxpolicy.training.config",

@@ -27,6 +27,7 @@ import optax
 
 from jaxpolicy import normalization
 from jaxpolicy.networks import augment
+from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
 from jaxpolicy.networks.policy import ChunkPolicy
 from jaxpolicy.normalization import NormStats
@@ -56,8 +57,6 @@ class BCConfig:
 
     Attributes:
       l2: weight of the sum of squared weights in the loss.
-      shift: largest random shift of the images while training, in pixels of the
-        network's input; 0: none.
       action_norm: how actions are normalised, one of normalization.METHODS.
       loss: "mse", or "l1" (absolute errors), which follows the commoner of two demonstrated
         actions instead of their mean, and is less swayed by rare large ones.
@@ -71,7 +70,6 @@ class BCConfig:
     """
 
     l2: float = 1e-6
-    shift: int = 4
     action_norm: str = "min_max"
     loss: str = "mse"
     residual: bool = False
@@ -91,6 +89,7 @@ class Setup:
       config: see BCConfig.
       policy_spec: inputs and outputs.
       image_size: see NetworkConfig.
+      augment: random changes of the images while training.
     """
 
     network: nn.Module
@@ -98,6 +97,7 @@ class Setup:
     config: BCConfig
     policy_spec: PolicySpec
     image_size: int = 0
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
 
 def make(
@@ -106,6 +106,7 @@ def make(
     config: BCConfig,
     optimizer: optax.GradientTransformation,
     norm: Mapping[str, NormStats],
+    augmentation: AugmentConfig | None = None,
 ) -> Algorithm:
     """Binds this module's functions.
 
@@ -115,11 +116,12 @@ def make(
       config: see BCConfig.
       optimizer: e.g. optax.adamw(1e-3).
       norm: statistics of "action" [A] and, where it is an input, "proprio" [P].
+      augmentation: see AugmentConfig; None: its defaults.
 
     Raises:
       InputError: a value or a statistic is wrong or missing.
     """
-    setup = make_setup(policy_spec, network, config, optimizer)
+    setup = make_setup(policy_spec, network, config, optimizer, augmentation)
     statistics = _check_norm(policy_spec, norm)
     return Algorithm(
         init=functools.partial(init, setup, statistics),
@@ -135,6 +137,7 @@ def make_setup(
     network: NetworkConfig,
     config: BCConfig,
     optimizer: optax.GradientTransformation,
+    augmentation: AugmentConfig | None = None,
 ) -> Setup:
     """Checks the configuration and builds the network.
 
@@ -145,7 +148,7 @@ def make_setup(
         method = getattr(config, key)
         if method not in normalization.METHODS:
             raise InputError(f"bc.{key} must be one of {normalization.METHODS}, got '{method}'")
-    for key, lowest in (("l2", 0), ("shift", 0), ("confidence_draws", 2), ("confidence_noise", 0)):
+    for key, lowest in (("l2", 0), ("confidence_draws", 2), ("confidence_noise", 0)):
         if getattr(config, key) < lowest:
             raise InputError(f"bc.{key} must be at least {lowest}, got {getattr(config, key)}")
     if config.confidence_scale <= 0:
@@ -159,7 +162,14 @@ def make_setup(
         raise InputError("bc.residual needs the previous action; set data.previous_action=True")
     network = resolve(network)
     module = ChunkPolicy(network, policy_spec.horizon, policy_spec.action.size)
-    return Setup(module, optimizer, config, policy_spec, network.image_size)
+    return Setup(
+        network=module,
+        optimizer=optimizer,
+        config=config,
+        policy_spec=policy_spec,
+        image_size=network.image_size,
+        augment=augmentation or AugmentConfig(),
+    )
 
 
 def _check_norm(policy_spec: PolicySpec, norm: Mapping[str, NormStats]) -> dict[str, NormStats]:
@@ -207,15 +217,6 @@ def _network_input(setup: Setup, norm: Params, observation: Observation) -> dict
     return result
 
 
-def _shift_images(setup: Setup, key: jax.Array, observation: Observation) -> dict[str, Any]:
-    """Every camera of every sample shifted independently, all O steps together."""
-    keys = jax.random.split(key, len(observation))
-    return {
-        name: augment.random_shift(k, value, setup.config.shift) if is_camera(name) else value
-        for k, (name, value) in zip(keys, sorted(observation.items()), strict=True)
-    }
-
-
 def loss(
     setup: Setup, network: Params, norm: Params, batch: Batch, key: jax.Array | None
 ) -> tuple[jax.Array, Metrics]:
@@ -236,8 +237,8 @@ def loss(
     observation = _network_input(setup, norm, batch.observation)
     key_dropout = None
     if key is not None:
-        key_shift, key_dropout = jax.random.split(key)
-        observation = _shift_images(setup, key_shift, observation)
+        key_augment, key_dropout = jax.random.split(key)
+        observation = augment.augment_observation(key_augment, observation, setup.augment)
     predicted = _apply(setup, network, observation, key_dropout)
     target = normalization.normalize(norm["action"], batch.action, setup.config.action_norm)
     mask = batch.action_mask.astype(jnp.float32)[..., None]
@@ -328,7 +329,7 @@ def confidence(setup: Setup, params: Params, observation: Observation, key: jax.
 
     exp(-s / confidence_scale), with s the standard deviation of the chunk's first
     action in network units, averaged over its elements, over `confidence_draws` copies
-    whose images are shifted at random (by up to `shift`, at least 1 pixel) and whose
+    whose images are shifted at random (by up to `augment.shift`, at least 1 pixel) and whose
     proprioception is noisy. It measures stability, the only uncertainty that a
     deterministic policy has; it is not a probability of success, and evaluation reports
     how well it is calibrated as one.
@@ -355,8 +356,8 @@ def _perturbed_action(
 ) -> jax.Array:
     """First action [B, A], in network units, for a perturbed observation."""
     key_shift, key_noise = jax.random.split(key)
-    shifting = dataclasses.replace(setup.config, shift=max(setup.config.shift, 1))
-    shifted = _shift_images(dataclasses.replace(setup, config=shifting), key_shift, network_input)
+    shifting = AugmentConfig(shift=max(setup.augment.shift, 1))
+    shifted = augment.augment_observation(key_shift, network_input, shifting)
     if "proprio" in shifted:
         proprio = shifted["proprio"]
         noise = jax.random.normal(key_noise, proprio.shape)

@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.data.config import DataConfig
+from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import InputError
@@ -108,6 +109,7 @@ class TrainConfig:
       env: the simulated world the data comes from and the policy is tested in.
       data: what is read from the dataset.
       network: architecture.
+      augment: random changes of the images while training, for every algorithm.
       algorithm: key of `factory.ALGORITHMS`; its settings are in the field of that name.
       bc: behavioural cloning.
       optimizer: see OptimizerConfig.
@@ -123,6 +125,7 @@ class TrainConfig:
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     algorithm: str = "bc"
     bc: BCConfig = dataclasses.field(default_factory=BCConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

@@ -32,8 +32,8 @@ __all__ = [
     "spec_from_dict",
 ]
 
-# name -> make(policy_spec, network_config, config, optimizer, norm) -> Algorithm; the
-# field of TrainConfig with that name is `config`.
+# name -> make(policy_spec, network_config, config, optimizer, norm, augmentation) ->
+# Algorithm; the field of TrainConfig with that name is `config`.
 ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"bc": bc.make}
 
 PRIVILEGED = "privileged"
@@ -119,7 +119,8 @@ def make_algorithm(
         raise InputError(f"algorithm must be one of {known}, got '{config.algorithm}'")
     optimizer = make_optimizer(config.optimizer, steps or config.loop.steps)
     settings = getattr(config, config.algorithm)
-    return ALGORITHMS[config.algorithm](policy_spec, config.network, settings, optimizer, norm)
+    make = ALGORITHMS[config.algorithm]
+    return make(policy_spec, config.network, settings, optimizer, norm, config.augment)
 
 
 def example_batch(policy_spec: PolicySpec, batch_size: int = 1) -> Batch:

@@ -19,7 +19,7 @@ NORM = {"action": normalization.fit([np.array([[-4.0, 0.0], [4.0, 2.0]])])}
 
 
 def _make(**config):
-    return bc.make(SPEC, NETWORK, bc.BCConfig(l2=0.0, shift=0, **config), optax.adam(1e-2), NORM)
+    return bc.make(SPEC, NETWORK, bc.BCConfig(l2=0.0, **config), optax.adam(1e-2), NORM)
 
 
 def _batch(previous, action):

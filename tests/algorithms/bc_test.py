@@ -9,6 +9,7 @@ import pytest
 
 from jaxpolicy import normalization
 from jaxpolicy.algorithms import bc
+from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
 from jaxpolicy.types import Batch, PolicySpec
@@ -50,9 +51,9 @@ def _norm(size=64):
     return {"action": normalization.fit([rows]), "proprio": normalization.fit([proprio])}
 
 
-def _algorithm(config=None, spec=SPEC, network=NETWORK, rate=1e-2):
+def _algorithm(config=None, spec=SPEC, network=NETWORK, augmentation=None):
     config = config or bc.BCConfig()
-    return bc.make(spec, network, config, optax.adam(rate), _norm())
+    return bc.make(spec, network, config, optax.adam(1e-2), _norm(), augmentation)
 
 
 def _setup(config=None):
@@ -126,7 +127,7 @@ def test_act_agrees_with_eval_step_and_ignores_the_key():
 
 
 def test_overfits_a_small_problem():
-    algorithm = _algorithm(bc.BCConfig(shift=0, l2=0.0))
+    algorithm = _algorithm(bc.BCConfig(l2=0.0), augmentation=AugmentConfig(shift=0))
     batch = _batch(16)
     state = jax.jit(algorithm.init)(jax.random.key(0), batch)
 
@@ -288,7 +289,6 @@ def test_cameras_with_masks_language_history_and_resize():
     [
         (bc.BCConfig(action_norm="zscore"), "bc.action_norm"),
         (bc.BCConfig(proprio_norm="zscore"), "bc.proprio_norm"),
-        (bc.BCConfig(shift=-1), "shift"),
         (bc.BCConfig(confidence_draws=1), "confidence_draws"),
         (bc.BCConfig(l2=-1.0), "l2"),
     ],

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxpolicy import pipeline, sim
-from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.collect import CollectConfig, controller, cutting
 from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.evaluation import EvaluationConfig, rollout
@@ -26,7 +25,6 @@ ENV = sim.EnvConfig(name="gymnasium:gymnasium_robotics:FetchReach-v4", workers=2
 EXPERIMENT = ExperimentConfig(
     name="fetch_reach",
     env=ENV,
-    bc=BCConfig(shift=0),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
     loop=LoopConfig(steps=400, batch_size=64, eval_every=200, progress=False, devices=1),
 )

@@ -104,3 +104,11 @@ def test_load_policy_gives_what_was_trained(tmp_path):
 def test_load_policy_of_nothing(tmp_path):
     with pytest.raises(InputError, match="checkpoints not found"):
         factory.load_policy(tmp_path)
+
+
+def test_the_algorithm_augments_as_configured():
+    config = fixtures.config()
+    spec = factory.make_policy_spec(config, fixtures.spec(images=True))
+    algorithm = factory.make_algorithm(config, spec, factory.blank_norm(spec))
+    (setup,) = algorithm.train_step.args
+    assert setup.augment is config.augment

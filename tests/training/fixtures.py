@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.process import process
 from jaxpolicy.data.source import MemorySource
+from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training import loop, prepare
@@ -62,7 +62,7 @@ def config(**loop_values: Any) -> TrainConfig:
     return TrainConfig(
         name="tiny",
         network=NetworkConfig(widths=(8,), depths=(1,), hidden=16, layers=1),
-        bc=BCConfig(shift=1),
+        augment=AugmentConfig(shift=1),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),
         loop=LoopConfig(**(values | loop_values)),
         data=DataConfig(split=(0.7, 0.2, 0.1)),
