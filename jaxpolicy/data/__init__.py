@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxpolicy.data.config import CleaningConfig, DataConfig
-from jaxpolicy.data.formats import rlds
+from jaxpolicy.data.formats import aloha, d4rl, lerobot, minari, npz, rlds, robomimic
 from jaxpolicy.data.mapped import MappedSource
 from jaxpolicy.data.reader import Reader
 from jaxpolicy.data.source import EpisodeSource, MemorySource
@@ -42,6 +42,20 @@ class Format(NamedTuple):
 # A new format is a module in formats/ and an entry here.
 SOURCES: dict[str, Format] = {
     "rlds": Format(rlds.RldsReader, rlds.matches, "a folder with dataset_info.json"),
+    "lerobot": Format(
+        lerobot.LeRobotReader, lerobot.matches, "meta/info.json with a codebase_version"
+    ),
+    "robomimic": Format(
+        robomimic.RobomimicReader, robomimic.matches, "HDF5 with a group 'data' of demo_0, ..."
+    ),
+    "aloha": Format(
+        aloha.AlohaReader, aloha.matches, "HDF5 with 'observations/' and 'action', one per episode"
+    ),
+    "minari": Format(minari.MinariReader, minari.matches, "data/main_data.hdf5"),
+    "d4rl": Format(
+        d4rl.D4rlReader, d4rl.matches, "one HDF5 with 'observations', 'actions', 'terminals'"
+    ),
+    "npz": Format(npz.NpzReader, npz.matches, "a folder of .npz files"),
 }
 
 

@@ -1,0 +1,122 @@
+"""ALOHA and ACT datasets: a folder of episode_<i>.hdf5, one episode each.
+
+Layout: record_episodes.py and record_sim_episodes.py of tonyzhaozh/aloha and tonyzhaozh/act,
+and of Mobile ALOHA, which packs images: observations/{qpos, qvel, effort, images/<camera>},
+action (positions of the leader arm's joints), base_action, attributes sim and compress.
+
+Packed images are JPEG, a row of padded bytes a frame; `compress_len`, the lengths before
+padding, is not needed, for the end of a JPEG is marked. They are decoded as the pictures that
+any viewer shows: a recorder that handed RGB frames to OpenCV's encoder swapped red and blue.
+
+The files do not say their rate (50 Hz on ALOHA, less elsewhere): set data.control_hz, unless
+there is an attribute control_hz or fps.
+"""
+
+import os
+import pathlib
+from collections.abc import Collection, Mapping
+
+from jaxpolicy.data.formats import arrays, hdf5
+from jaxpolicy.data.formats.hdf5 import Group
+from jaxpolicy.data.reader import Declared, Field, Steps, hash_files
+from jaxpolicy.specs import InputError
+from jaxpolicy.types import EpisodeMetadata
+
+__all__ = ["AlohaReader", "matches"]
+
+_ACTION, _PROPRIO = "action", "observations/qpos"
+# Two arms of six joints and a gripper, as opening from 0 to 1: constants.py of tonyzhaozh/act.
+_TWO_ARMS = (*("rad",) * 6, "1") * 2
+_LEFT_OUT = ("compress_len",)
+_INSTRUCTIONS = ("language_instruction", "instruction", "task_description", "language")
+_RATES = ("control_hz", "fps")
+
+
+class AlohaReader:
+    """Episodes of a folder in ALOHA's layout.
+
+    Attributes:
+      location: file or folder.
+      fields, declared: see data.reader.Reader; fields are named as in the file.
+    """
+
+    location: pathlib.Path
+    fields: Mapping[str, Field]
+    declared: Declared
+
+    def __init__(self, path: str | os.PathLike[str]):
+        """Lists the files; reads of the first how large things are.
+
+        Args:
+          path: HDF5 file, or a folder of them.
+
+        Raises:
+          InputError: names the file and group that is missing or corrupt.
+        """
+        self.location = pathlib.Path(path)
+        self._files = hdf5.files(self.location)
+        if not self._files:
+            raise InputError(f"{self.location}: no episode_0.hdf5 here; not an ALOHA dataset")
+        hdf5.survey(self._files)
+        with hdf5.opened(self._files[0]) as root:
+            stored = root.arrays(_LEFT_OUT)
+            self.fields = arrays.fields(stored, (len(root.array(_ACTION)),))
+            self.declared = _declared(root, self.fields)
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self._files)
+
+    def read(self, i: int, names: Collection[str]) -> Steps:
+        """Episode `i`; `values` holds the fields `names`, nothing else is decoded."""
+        path = self._files[i]
+        with hdf5.opened(path) as root:
+            stored, rows = root.arrays(_LEFT_OUT), (0, len(root.array(_ACTION)))
+            return Steps(
+                values=arrays.values(stored, self.fields, names, rows, str(path)),
+                n_steps=rows[1],
+                metadata=EpisodeMetadata(
+                    episode_id=path.stem,
+                    success=_flag(root, "success"),
+                    source=path.parent.name,
+                    task=root.text("task", "task_name"),
+                ),
+                instruction=root.text(*_INSTRUCTIONS),
+                reward=arrays.scalars(stored, ("reward", "rewards"), rows),
+            )
+
+    def content_hash(self, i: int) -> str:
+        """Digest of everything in the steps of episode `i` as stored."""
+        with hdf5.opened(self._files[i]) as root:
+            return arrays.digest(root.arrays(_LEFT_OUT), (0, None), root.text(*_INSTRUCTIONS))
+
+    def fingerprint(self) -> str:
+        """Digest of the files."""
+        root = self.location if self.location.is_dir() else self.location.parent
+        return hash_files(self._files, root)
+
+
+def matches(path: pathlib.Path) -> bool:
+    """Whether `path` is, or holds first of all, HDF5 with `observations` and `action`."""
+    return hdf5.looks_like(
+        path,
+        lambda top: top.get("observations") == "group" and top.get(_ACTION) == "array",
+        lambda name: name.startswith("episode_"),
+    )
+
+
+def _declared(root: Group, fields: Mapping[str, Field]) -> Declared:
+    rates = [root.attribute(n) for n in _RATES]
+    rate = next((float(r) for r in rates if type(r) in (int, float) and 0 < r < 1e6), 0.0)
+    return Declared(
+        action=(_ACTION,),
+        proprio=(_PROPRIO,) if _PROPRIO in fields else (),
+        action_kind="joint_position",
+        action_units=_TWO_ARMS if fields[_ACTION].shape == (len(_TWO_ARMS),) else (),
+        control_hz=rate,
+    )
+
+
+def _flag(root: Group, name: str) -> bool | None:
+    value = root.attribute(name)
+    return bool(value) if isinstance(value, bool | int) else None

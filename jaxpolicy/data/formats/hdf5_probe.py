@@ -1,0 +1,160 @@
+"""Walks HDF5 files in a process of its own, for `hdf5.survey`.
+
+The HDF5 library can crash, hang or fill the memory on a damaged file, which no caller can
+catch. Whatever it does here, it does to this process, and the parent learns at which object.
+
+Run as a program that needs h5py alone, not as a module of the package, so that it starts
+fast. Standard input is JSON {"files": [path, ...], "skip": {path: [object, ...]}, "progress":
+path, "memory": bytes}; the last file visited and its object are kept in `progress`; standard
+output gets one line of JSON a file: {"file": path, "top": {name: kind}, "bad": {object: why}}.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Collection, Iterator
+from typing import Any
+
+__all__ = ["MAX_DEPTH", "MAX_MEMBERS", "MAX_OBJECTS", "Walk", "main"]
+
+# Deepest nesting, most members of one group, most objects of one file. 1M: a robomimic file
+# of 50,000 demonstrations with 20 arrays each.
+MAX_DEPTH = 8
+MAX_MEMBERS = 200_000
+MAX_OBJECTS = 1_000_000
+# Longest string or array of an attribute that is read, bytes; MuJoCo models are the longest.
+_MAX_ATTRIBUTE = 2**24
+_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, MemoryError, SystemError)
+
+
+class Walk:
+    """One pass over the objects of one file.
+
+    Attributes:
+      top: member of the root -> "group", "array" or "link".
+      bad: object -> why it must not be touched.
+    """
+
+    def __init__(self, path: str, skip: Collection[str], progress: int):
+        """Nothing is opened yet.
+
+        Args:
+          path: of the file.
+          skip: objects to leave out: they ended a process before.
+          progress: descriptor of the file that names what is being visited.
+        """
+        self.top: dict[str, str] = {}
+        self.bad: dict[str, str] = {}
+        self._path, self._skip, self._progress, self._n = path, frozenset(skip), progress, 0
+
+    def run(self) -> None:
+        """Visits everything; what cannot be read is noted in `bad`."""
+        import h5py
+
+        self._note("/")
+        with self._noting("/"), h5py.File(self._path, "r", locking="best-effort") as file:
+            self._visit(file, "", 0)
+
+    def _visit(self, group: Any, prefix: str, depth: int) -> None:
+        import h5py
+
+        if len(group) > MAX_MEMBERS or depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_MEMBERS} members or {MAX_DEPTH} levels")
+        for name in group:
+            path, kind = f"{prefix}/{name}", "link"
+            if path in self._skip:
+                continue
+            self._note(path)
+            with self._noting(path):
+                if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    kind = self._enter(group[name], path, depth)
+            if not prefix:
+                self.top[name] = kind
+
+    def _enter(self, item: Any, path: str, depth: int) -> str:
+        import h5py
+
+        self._n += 1
+        if self._n > MAX_OBJECTS:
+            raise ValueError(f"more than {MAX_OBJECTS} objects")
+        _read_attributes(item)
+        if isinstance(item, h5py.Group):
+            self._visit(item, path, depth + 1)
+            return "group"
+        if isinstance(item, h5py.Dataset):
+            _check_dataset(item)
+            return "array"
+        return "link"
+
+    def _note(self, path: str) -> None:
+        text = json.dumps([self._path, path]).encode()
+        os.pwrite(self._progress, text + b"\n", 0)
+
+    @contextlib.contextmanager
+    def _noting(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except _ERRORS as e:
+            self.bad[path] = " ".join(str(e).split())[:200] or type(e).__name__
+
+
+def _read_attributes(item: Any) -> None:
+    import h5py
+
+    for name in item.attrs:
+        attribute = h5py.h5a.open(item.id, name.encode("utf-8", "surrogateescape"))
+        if attribute.get_storage_size() > _MAX_ATTRIBUTE:
+            raise ValueError(f"attribute '{name}' is too large")
+        item.attrs[name]
+
+
+def _check_dataset(dataset: Any) -> None:
+    """Parses the index of the chunks; elements of varying length are read."""
+    import h5py
+
+    if dataset.chunks and dataset.id.get_create_plist().get_nfilters():
+        limit = 2 * _chunk_bytes(dataset) + 4096
+        dataset.id.chunk_iter(lambda chunk: _check_chunk(chunk.size, limit))
+    if h5py.check_vlen_dtype(dataset.dtype) is not None or dataset.dtype.kind == "O":
+        for start in range(0, len(dataset) if dataset.ndim else 0, 64):
+            dataset[start : start + 64]
+
+
+def _chunk_bytes(dataset: Any) -> int:
+    size = dataset.dtype.itemsize
+    for n in dataset.chunks:
+        size *= n
+    if size > 2**30:
+        raise ValueError(f"chunks of {size} bytes")
+    return size
+
+
+def _check_chunk(stored: int, limit: int) -> None:
+    """Compression makes nothing much larger; what is would burst when it is unpacked."""
+    if stored > limit:
+        raise ValueError(f"a packed chunk of {stored} bytes where at most {limit} are possible")
+
+
+def _limit_memory(n_bytes: int) -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (n_bytes, n_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """Answers one request on standard input."""
+    request = json.load(sys.stdin)
+    _limit_memory(request["memory"])
+    progress = os.open(request["progress"], os.O_WRONLY)
+    for path in request["files"]:
+        walk = Walk(path, request["skip"].get(path, ()), progress)
+        walk.run()
+        sys.stdout.write(json.dumps({"file": path, "top": walk.top, "bad": walk.bad}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
