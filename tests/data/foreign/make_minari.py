@@ -1,8 +1,8 @@
 """Writes minari_flat/ and minari_dict/ with Minari's own DataCollector.
 
-    python3.11 -m venv /tmp/minari
-    /tmp/minari/bin/pip install "minari[create,hdf5]==0.5.4" gymnasium==1.4.0 pillow==13.0.0
-    /tmp/minari/bin/python tests/data/foreign/make_minari.py
+    python3.11 -m venv minari-env
+    minari-env/bin/pip install "minari[create,hdf5]==0.5.4" gymnasium==1.4.0 pillow==13.0.0
+    minari-env/bin/python tests/data/foreign/make_minari.py
 
 The first is a pendulum under random actions. The second is synthetic: nested observations with
 images, infos, and an episode that ends by itself. Minari stores frames of 32x32 or more as JPEG:

@@ -138,10 +138,13 @@ class Fractal(tfds.core.GeneratorBasedBuilder):
         for i in range(3):
             rng, n_steps = np.random.default_rng(i), 6 + i
             steps = [oxe_step(rng, t, n_steps, features) for t in range(n_steps)]
-            yield f"episode-{i}", {
-                "steps": steps,
-                "aspects": {"success": i != 1, "has_aspects": True},
-            }
+            yield (
+                f"episode-{i}",
+                {
+                    "steps": steps,
+                    "aspects": {"success": i != 1, "has_aspects": True},
+                },
+            )
 
 
 def write(builder, folder, file_format, num_shards):
