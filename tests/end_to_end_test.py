@@ -44,7 +44,7 @@ def test_every_stage_says_what_it_found(summary, workdir):
     stages = [row[0] for row in summary.rows]
     assert stages == ["collect", "process", "train", "evaluate", "export", "evaluate onnx"]
     assert all(path.exists() for path in summary.paths)
-    for name in ("config.json", "metrics.jsonl", "processed/split.json", "checkpoints/best"):
+    for name in ("config.json", "metrics.jsonl", "processed/episodes.jsonl", "checkpoints/best"):
         assert (workdir / name).exists(), name
 
 

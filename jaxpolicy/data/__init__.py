@@ -9,6 +9,7 @@ from jaxpolicy.data.config import CleaningConfig, DataConfig
 from jaxpolicy.data.formats import aloha, d4rl, lerobot, minari, npz, rlds, robomimic
 from jaxpolicy.data.mapped import MappedSource
 from jaxpolicy.data.reader import Reader
+from jaxpolicy.data.resample import ResampledSource
 from jaxpolicy.data.source import EpisodeSource, MemorySource
 from jaxpolicy.specs import InputError
 
@@ -81,8 +82,8 @@ def detect(path: str | os.PathLike[str]) -> str:
 
 def open_source(
     path: str | os.PathLike[str], format: str = "auto", config: DataConfig | None = None
-) -> MappedSource:
-    """Opens a dataset of any known format.
+) -> EpisodeSource:
+    """Opens a dataset of any known format, at the rate that `config` asks for.
 
     Args:
       path: file or folder.
@@ -95,4 +96,9 @@ def open_source(
     name = detect(path) if format == "auto" else format
     if name not in SOURCES:
         raise InputError(f"data.format must be 'auto' or one of {sorted(SOURCES)}, got '{name}'")
-    return MappedSource(SOURCES[name].open(pathlib.Path(path)), config)
+    config = config or DataConfig()
+    source = MappedSource(SOURCES[name].open(pathlib.Path(path)), config)
+    if not config.resample_hz:
+        return source
+    kind = config.action_kind or source.spec.action.kind
+    return ResampledSource(source, config.resample_hz, kind, config.control_hz)

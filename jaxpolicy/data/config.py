@@ -74,9 +74,9 @@ class DataConfig:
         datasets that do not say; empty or 0: as the dataset says, else kind
         "unknown", names action_0.., units "1".
       resample_hz: rate to which episodes are thinned out; 0: as recorded.
-      image_size: side in pixels to which larger frames are shrunk when they are decoded;
-        0: as recorded. Must be that of the network (network.image_size), which resizes
-        inside jit what has another size.
+      image_size: side in pixels to which frames are resized when they are decoded; 0: as
+        recorded. If given, it must be that of the network (network.image_size), which
+        resizes inside jit whatever has another size, as raw frames do after export.
       split: shares of episodes in train, val and test; they sum to 1.
       cleaning: see CleaningConfig.
       loader: "device" keeps the training data on the accelerator, "host" gathers on

@@ -7,7 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxpolicy.specs import InputError
 
-__all__ = ["ENCODINGS", "decode", "encode", "is_blank"]
+__all__ = ["ENCODINGS", "decode", "encode", "is_blank", "resize"]
 
 ENCODINGS = ("jpeg", "png")
 _MAX_PIXELS = 4096 * 4096
@@ -48,3 +48,19 @@ def decode(data: bytes, where: str) -> np.ndarray:
 def is_blank(images: np.ndarray) -> bool:
     """True when all pixels of [T, H, W, 3] have one colour: a stand-in, not a picture."""
     return bool((images == images.reshape(-1, 3)[:1]).all())
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Resizes uint8 [T, H, W, 3] to [T, size, size, 3]; aspect ratio is not kept.
+
+    Linear with antialiasing: what networks do inside jit, rounded to whole numbers, so that
+    a policy trained on resized frames sees the same when it is given the large ones.
+
+    Args:
+      images: frames.
+      size: side of the result in pixels; 0 returns the frames.
+    """
+    if not size or images.shape[1:3] == (size, size):
+        return images
+    filter = Image.Resampling.BILINEAR
+    return np.stack([np.asarray(Image.fromarray(i).resize((size, size), filter)) for i in images])

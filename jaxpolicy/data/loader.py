@@ -6,7 +6,7 @@ So a run resumes exactly from its step alone, and nothing else needs to be saved
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,15 @@ from jaxpolicy.data.windows import Index, Window, windows, windows_in_jit
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import Batch
 
-__all__ = ["Loader", "Sampler", "choose_mode", "gather", "gather_on_host", "make_loader"]
+__all__ = [
+    "BatchLoader",
+    "Loader",
+    "Sampler",
+    "choose_mode",
+    "gather",
+    "gather_on_host",
+    "make_loader",
+]
 
 # Share of the device's memory that data may take.
 _BUDGET_SHARE = 0.3
@@ -61,6 +69,40 @@ def _batch(arrays: Mapping[str, Any], window: Window, take: Any) -> Batch:
     return Batch(observation, take(arrays["action"], window.action), window.mask)
 
 
+class BatchLoader(Protocol):
+    """What training needs of a loader.
+
+    Attributes:
+      mode: "device", "host" or "stream".
+      reason: why that mode.
+    """
+
+    mode: str
+    reason: str
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps after which every sample has been seen about once."""
+        ...
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """All frames, in mode "device"."""
+        ...
+
+    def indices(self, step: int) -> Index:
+        """Samples of `step` into `arrays`, in mode "device"."""
+        ...
+
+    def batch(self, step: int) -> Batch:
+        """Batch of `step` of this host."""
+        ...
+
+    def stream(self, first: int, n: int) -> Batch:
+        """This host's samples number `first` to `first + n - 1`, for mixtures."""
+        ...
+
+
 class Sampler:
     """Order of samples: (seed, step, host) -> Index."""
 
@@ -99,9 +141,20 @@ class Sampler:
         """Samples of `step` for this host, int32 [B / hosts]."""
         host, n_hosts = self._hosts
         size = self._batch_size // n_hosts
-        position = step * self._batch_size + host * size + np.arange(size)
+        return self._at(step * self._batch_size + host * size + np.arange(size))
+
+    def stream(self, first: int, n: int) -> Index:
+        """Samples of this host by number, whatever the batches: `first` to `first + n - 1`.
+
+        Sample q of host h is sample q * n_hosts + h of the run.
+        """
+        host, n_hosts = self._hosts
+        return self._at((first + np.arange(n)) * n_hosts + host)
+
+    def _at(self, position: np.ndarray) -> Index:
+        """Samples of the run by number."""
         epoch, offset = np.divmod(position, self.n_samples)
-        frame = np.empty(size, np.int64)
+        frame = np.empty(len(position), np.int64)
         for e in np.unique(epoch):
             frame[epoch == e] = self._order(int(e))[offset[epoch == e]]
         return self._index(frame)
@@ -130,14 +183,22 @@ class Loader:
         `gather`) or "host" (use `batch`).
       reason: why that mode, for the log.
       cache: the frames.
+      lengths: int64 [n_episodes].
     """
 
     gather = staticmethod(gather)
 
-    def __init__(self, cache: Cache, sampler: Sampler, window: tuple[int, int], mode: str):
+    def __init__(
+        self, cache: Cache, sampler: Sampler, window: tuple[int, int], mode: str, reason: str = ""
+    ):
         """Loader of windows (O, H) in a mode that is already decided."""
-        self.cache, self.mode, self.reason = cache, mode, ""
+        self.cache, self.mode, self.reason = cache, mode, reason
         self._sampler, self._window = sampler, window
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Steps of every episode."""
+        return self.cache.lengths
 
     @property
     def batches_per_epoch(self) -> int:
@@ -155,24 +216,41 @@ class Loader:
 
     def batch(self, step: int) -> Batch:
         """Batch of `step` in NumPy, gathered on the host; works in either mode."""
-        return gather_on_host(self.cache.arrays, self._sampler(step), *self._window)
+        return gather_on_host(self.arrays, self.indices(step), *self._window)
+
+    def stream_indices(self, first: int, n: int) -> Index:
+        """This host's samples number `first` to `first + n - 1`, see Sampler.stream."""
+        return self._sampler.stream(first, n)
+
+    def stream(self, first: int, n: int) -> Batch:
+        """The same as a batch."""
+        return gather_on_host(self.arrays, self.stream_indices(first, n), *self._window)
 
 
-def choose_mode(n_bytes: int, mode: str = "auto", budget_mb: int = 0) -> tuple[str, str]:
+def choose_mode(
+    n_bytes: int, mode: str = "auto", budget_mb: int = 0, disk_budget: int | None = None
+) -> tuple[str, str]:
     """(mode, reason) for `n_bytes` of frames.
 
     Args:
       n_bytes: size of all arrays.
-      mode: "device", "host" or "auto".
+      mode: "device", "host", "stream" or "auto".
       budget_mb: what "auto" may put on the device; 0 is 30 % of its memory.
+      disk_budget: bytes of decoded frames that may be written; None: any number.
     """
     if mode not in LOADER_MODES:
         raise InputError(f"data.loader must be one of {LOADER_MODES}, got '{mode}'")
     if mode != "auto":
         return mode, f"{mode}: asked for"
     budget = budget_mb * 2**20 or _device_budget()
-    size = f"{n_bytes / 2**20:.0f} MB of frames, budget {budget / 2**20:.0f} MB"
+    size = f"{_mb(n_bytes)} of frames, budget {_mb(budget)}"
+    if disk_budget is not None and n_bytes > disk_budget:
+        return "stream", f"stream: {_mb(n_bytes)} of frames, {_mb(disk_budget)} of disk for them"
     return ("device", f"device: {size}") if n_bytes <= budget else ("host", f"host: {size}")
+
+
+def _mb(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.0f} MB"
 
 
 def _device_budget() -> int:
@@ -208,6 +286,4 @@ def make_loader(
     hosts = (jax.process_index(), jax.process_count())
     sampler = Sampler(cache.lengths, batch_size, seed, hosts, shuffle)
     chosen, reason = choose_mode(cache.n_bytes, mode, budget_mb)
-    loader = Loader(cache, sampler, (n_obs_steps, horizon), chosen)
-    loader.reason = reason
-    return loader
+    return Loader(cache, sampler, (n_obs_steps, horizon), chosen, reason)

@@ -246,7 +246,7 @@ def _named(action: ActionSpec, config: DataConfig) -> ActionSpec:
         kind=config.action_kind or action.kind,
         names=config.action_names or action.names,
         units=config.action_units or action.units,
-        control_hz=config.control_hz or action.control_hz,
+        control_hz=config.resample_hz or config.control_hz or action.control_hz,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxpolicy.data.mapping import Layout
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import DatasetSpec, Episode
@@ -51,6 +52,11 @@ class ResampledSource:
         self._ratio = rate / hz
         action = dataclasses.replace(source.spec.action, kind=action_kind, control_hz=hz)
         self.spec = dataclasses.replace(source.spec, action=action)
+
+    @property
+    def layout(self) -> Layout | None:
+        """Which field became what, where the source says so."""
+        return getattr(self._source, "layout", None)
 
     def __len__(self) -> int:
         """Number of episodes."""

@@ -106,7 +106,7 @@ def test_errors_are_named_and_leave_nothing(source, tmp_path):
     wrong = dataclasses.replace(make_episode(1), action=np.zeros((4, 3), np.float32))
     mixed = MemorySource([make_episode(0), wrong], SPEC)
     with pytest.raises(InputError, match="episode 'e-001': 'action' must have shape"):
-        cache.build(mixed, [0, 1], KEYS, tmp_path / "c")
+        cache.build(mixed, [0, 1], KEYS, tmp_path / "c", corrupt="error")
     assert not (tmp_path / "c").exists() or list((tmp_path / "c").iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: cannot create this folder"):
@@ -130,3 +130,28 @@ def test_previous_action_is_zero_first_and_stays_within_its_episode(source, tmp_
     # Episode 0 has frames 0..2, episode 1 frames 3..6.
     np.testing.assert_array_equal(previous[[0, 3]], np.zeros((2, 2)))
     np.testing.assert_array_equal(previous[[1, 2, 4, 5, 6]], action[[0, 1, 3, 4, 5]])
+
+
+def test_what_cannot_be_decoded_is_left_out_and_noted(tmp_path):
+    wrong = dataclasses.replace(make_episode(1), action=np.zeros((4, 3), np.float32))
+    mixed = MemorySource([make_episode(0), wrong, make_episode(2)], SPEC)
+    built = cache.build(mixed, [0, 1, 2], KEYS, tmp_path)
+    assert built.episodes.tolist() == [0, 2]
+    assert built.lengths.tolist() == [4, 4]
+    assert list(built.skipped) == [1]
+    assert "'action' must have shape" in built.skipped[1]
+    np.testing.assert_array_equal(built.arrays["action"][4:], make_episode(2).action)
+    with pytest.raises(InputError, match="'action' must have shape"):
+        cache.build(mixed, [1], KEYS, tmp_path)
+
+
+def test_frames_can_be_resized(source, tmp_path):
+    built = cache.build(source, [0], KEYS, tmp_path, image_size=4)
+    frames = source[0].observation["image/wrist"]
+    assert built.arrays["image/wrist"].shape == (3, 4, 4, 3)
+    # 8 -> 4 pixels: the triangle filter reaches two source pixels to each side; inside, its
+    # weights are 1/8, 3/8, 3/8, 1/8.
+    weights = np.array([1, 3, 3, 1]) / 8
+    expected = np.einsum("i,j,tijc->tc", weights, weights, frames[:, 1:5, 1:5].astype(float))
+    np.testing.assert_allclose(built.arrays["image/wrist"][:, 1, 1], expected, atol=1.1)
+    assert built.directory != cache.build(source, [0], KEYS, tmp_path).directory

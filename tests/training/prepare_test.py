@@ -53,11 +53,11 @@ def test_from_files_to_a_policy(workdir):
 
 def test_another_configuration_is_refused_before_the_data_is_touched(workdir):
     loop.fit(fixtures.config(), workdir)
-    before = (workdir / "processed" / "split.json").read_bytes()
+    before = (workdir / "processed" / "episodes.jsonl").read_bytes()
     other = fixtures.change(fixtures.config(), "data", split=(0.5, 0.3, 0.2))
     with pytest.raises(InputError, match="another configuration: data.split is"):
         loop.fit(other, workdir)
-    assert (workdir / "processed" / "split.json").read_bytes() == before
+    assert (workdir / "processed" / "episodes.jsonl").read_bytes() == before
 
 
 def test_missing_dataset(tmp_path):
