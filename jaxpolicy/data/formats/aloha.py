@@ -12,6 +12,7 @@ The files do not say their rate (50 Hz on ALOHA, less elsewhere): set data.contr
 there is an attribute control_hz or fps.
 """
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Collection, Mapping
@@ -57,8 +58,8 @@ class AlohaReader:
         self._files = hdf5.files(self.location)
         if not self._files:
             raise InputError(f"{self.location}: no episode_0.hdf5 here; not an ALOHA dataset")
-        hdf5.survey(self._files)
-        with hdf5.opened(self._files[0]) as root:
+        self._surveys = hdf5.survey(self._files)
+        with self._opened(0) as root:
             stored = root.arrays(_LEFT_OUT)
             self.fields = arrays.fields(stored, (len(root.array(_ACTION)),))
             self.declared = _declared(root, self.fields)
@@ -70,7 +71,7 @@ class AlohaReader:
     def read(self, i: int, names: Collection[str]) -> Steps:
         """Episode `i`; `values` holds the fields `names`, nothing else is decoded."""
         path = self._files[i]
-        with hdf5.opened(path) as root:
+        with self._opened(i) as root:
             stored, rows = root.arrays(_LEFT_OUT), (0, len(root.array(_ACTION)))
             return Steps(
                 values=arrays.values(stored, self.fields, names, rows, str(path)),
@@ -87,13 +88,16 @@ class AlohaReader:
 
     def content_hash(self, i: int) -> str:
         """Digest of everything in the steps of episode `i` as stored."""
-        with hdf5.opened(self._files[i]) as root:
+        with self._opened(i) as root:
             return arrays.digest(root.arrays(_LEFT_OUT), (0, None), root.text(*_INSTRUCTIONS))
 
     def fingerprint(self) -> str:
         """Digest of the files."""
         root = self.location if self.location.is_dir() else self.location.parent
         return hash_files(self._files, root)
+
+    def _opened(self, i: int) -> contextlib.AbstractContextManager[Group]:
+        return hdf5.opened(self._files[i], self._surveys[self._files[i]])
 
 
 def matches(path: pathlib.Path) -> bool:

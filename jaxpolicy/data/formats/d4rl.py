@@ -4,6 +4,7 @@ Layout: the wiki of Farama-Foundation/D4RL: observations, actions, rewards, term
 (an episode's end by time), infos/*. Steps after the last flag are an episode that breaks off.
 """
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Collection, Mapping
@@ -48,7 +49,8 @@ class D4rlReader:
             raise InputError(f"{os.fspath(path)}: must be, or hold, one HDF5 file of D4RL")
         self.location = found[0]
         self.declared = Declared()
-        with hdf5.opened(self.location) as root:
+        self._survey = hdf5.survey([self.location])[self.location]
+        with self._opened() as root:
             n_steps = len(root.array("actions"))
             self._terminals = _flags(root, "terminals", n_steps)
             self._stops = _stops(self._terminals | _flags(root, "timeouts", n_steps))
@@ -64,7 +66,7 @@ class D4rlReader:
         """Episode `i`; `values` holds the fields `names`, nothing else is read."""
         rows = self._rows(i)
         where = f"{self.location}: steps {rows[0]} to {rows[1]}"
-        with hdf5.opened(self.location) as root:
+        with self._opened() as root:
             stored = root.arrays(_LEFT_OUT)
             return Steps(
                 values=arrays.values(stored, self.fields, names, rows, where),
@@ -81,7 +83,7 @@ class D4rlReader:
 
     def content_hash(self, i: int) -> str:
         """Digest of everything in the steps of episode `i` as stored."""
-        with hdf5.opened(self.location) as root:
+        with self._opened() as root:
             stored = root.arrays(_LEFT_OUT)
             steps = {n: a for n, a in stored.items() if self.fields[n].kind != "other"}
             return arrays.digest(steps, self._rows(i), "")
@@ -89,6 +91,9 @@ class D4rlReader:
     def fingerprint(self) -> str:
         """Digest of the file."""
         return hash_files([self.location], self.location.parent)
+
+    def _opened(self) -> contextlib.AbstractContextManager[Group]:
+        return hdf5.opened(self.location, self._survey)
 
     def _rows(self, i: int) -> tuple[int, int]:
         """(first step, one past the last) of episode `i`."""

@@ -10,8 +10,10 @@ import contextlib
 import functools
 import json
 import math
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,7 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 # Deflate packs at most 1032:1, the best of HDF5's own filters; 1 MiB may go unwritten.
 _MAX_RATIO, _UNWRITTEN = 1032, 2**20
 # Of the process that walks: address space, seconds for one object, restarts for one file.
-_PROBE_BYTES = 4 * 2**30
+_PROBE_BYTES = 2 * 2**30
 _PROBE_SECONDS = 20
 _PROBE_RESTARTS = 3
 _MAX_TEXT = 2**16
@@ -92,7 +94,7 @@ def looks_like(
     if not found:
         return False
     try:
-        (first,) = survey(found[:1])
+        first = survey(found[:1])[found[0]]
     except InputError:
         return by_name(found[0].name)
     return by_contents(first.top) if first.top else by_name(found[0].name)
@@ -101,14 +103,14 @@ def looks_like(
 # ------------------------------------------------------------------ the walk
 
 
-def survey(paths: Sequence[pathlib.Path]) -> list[Survey]:
-    """Walks every file in another process, once for as long as it does not change.
+def survey(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, Survey]:
+    """Walks every file in one other process, once for as long as none changes.
 
     Raises:
       InputError: h5py is not installed, or a file is not there.
     """
     _h5py()
-    return list(_survey(tuple(map(_identity, paths))))
+    return dict(zip(paths, _survey(tuple(map(_identity, paths))), strict=True))
 
 
 def _identity(path: pathlib.Path) -> tuple[str, int, int]:
@@ -146,8 +148,9 @@ def _probe(
             "skip": {n: list(s) for n, s in skip.items()},
             "progress": progress.name,
             "memory": _PROBE_BYTES,
+            "seconds": _PROBE_SECONDS,
         }
-        lines, why = _run(json.dumps(request), progress)
+        lines, why = _run(json.dumps(request))
         done = {v["file"]: Survey(v["top"], v["bad"]) for v in map(json.loads, lines)}
         last = _last_visited(progress)
     if set(names) - set(done):
@@ -163,38 +166,24 @@ def _last_visited(progress: IO[bytes]) -> tuple[str, str]:
     return "", ""
 
 
-def _run(request: str, progress: IO[bytes]) -> tuple[list[str], str]:
+def _run(request: str) -> tuple[list[str], str]:
     """Lines of complete answers, and why the walk ended early."""
     # -P: this folder holds modules whose names others use.
     command = [sys.executable, "-P", hdf5_probe.__file__]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Linear algebra reserves address space for every core.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     try:
-        process = subprocess.Popen(command, text=True, **pipes)
+        done = subprocess.run(
+            command, input=request, capture_output=True, text=True, check=False, env=environment
+        )
     except OSError as e:
         raise InputError(f"cannot start {command[0]} to check HDF5 files: {e.strerror}") from e
-    with process:
-        output, errors, hangs = _wait(process, request, progress)
-    lines = [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
-    if hangs:
+    lines = [line for line in done.stdout.splitlines(keepends=True) if line.endswith("\n")]
+    if done.returncode == -signal.SIGALRM:
         return lines, f"the HDF5 library hangs on it (over {_PROBE_SECONDS} s)"
-    if process.returncode < 0:
-        return lines, f"the HDF5 library crashes on it (signal {-process.returncode})"
-    return lines, _last_line(errors) if process.returncode else ""
-
-
-def _wait(
-    process: subprocess.Popen[str], request: str, progress: IO[bytes]
-) -> tuple[str, str, bool]:
-    """(output, errors, whether it was stopped for spending too long on one object)."""
-    place = ("", "")
-    while True:
-        try:
-            return *process.communicate(request, timeout=_PROBE_SECONDS), False
-        except subprocess.TimeoutExpired:
-            before, place = place, _last_visited(progress)
-            if place == before:
-                process.kill()
-                return *process.communicate(), True
+    if done.returncode < 0:
+        return lines, f"the HDF5 library crashes on it (signal {-done.returncode})"
+    return lines, _last_line(done.stderr) if done.returncode else ""
 
 
 def _last_line(text: str) -> str:
@@ -236,13 +225,16 @@ def _guard(where: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(path: pathlib.Path) -> Iterator["Group"]:
+def opened(path: pathlib.Path, found: Survey) -> Iterator["Group"]:
     """The root of a file, open for reading inside the block.
 
+    Args:
+      path: of the file.
+      found: what `survey` says of it.
+
     Raises:
-      InputError: no such file, not HDF5, damaged, or h5py is not installed.
+      InputError: it is not HDF5 or damaged.
     """
-    (found,) = survey([path])
     if "/" in found.bad:
         raise InputError(f"{path}: truncated or corrupt: {found.bad['/']}")
     with _guard(str(path)):

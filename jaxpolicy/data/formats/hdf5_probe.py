@@ -5,15 +5,17 @@ catch. Whatever it does here, it does to this process, and the parent learns at 
 
 Run as a program that needs h5py alone, not as a module of the package, so that it starts
 fast. Standard input is JSON {"files": [path, ...], "skip": {path: [object, ...]}, "progress":
-path, "memory": bytes}; the last file visited and its object are kept in `progress`; standard
-output gets one line of JSON a file: {"file": path, "top": {name: kind}, "bad": {object: why}}.
+path, "memory": bytes, "seconds": for one step}. The file and object visited last are kept in
+`progress`; standard output gets a line of JSON for each file: {"file": path, "top": {name:
+kind}, "bad": {object: why}}.
 """
 
 import contextlib
 import json
 import os
+import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 __all__ = ["MAX_DEPTH", "MAX_MEMBERS", "MAX_OBJECTS", "Walk", "main"]
@@ -36,17 +38,19 @@ class Walk:
       bad: object -> why it must not be touched.
     """
 
-    def __init__(self, path: str, skip: Collection[str], progress: int):
+    def __init__(self, path: str, skip: Collection[str], progress: int, seconds: int):
         """Nothing is opened yet.
 
         Args:
           path: of the file.
           skip: objects to leave out: they ended a process before.
           progress: descriptor of the file that names what is being visited.
+          seconds: after which one step ends the process, with SIGALRM.
         """
         self.top: dict[str, str] = {}
         self.bad: dict[str, str] = {}
-        self._path, self._skip, self._progress, self._n = path, frozenset(skip), progress, 0
+        self._path, self._skip, self._progress = path, frozenset(skip), progress
+        self._seconds, self._n = seconds, 0
 
     def run(self) -> None:
         """Visits everything; what cannot be read is noted in `bad`."""
@@ -83,13 +87,17 @@ class Walk:
             self._visit(item, path, depth + 1)
             return "group"
         if isinstance(item, h5py.Dataset):
-            _check_dataset(item)
+            _check_dataset(item, self._go_on)
             return "array"
         return "link"
 
     def _note(self, path: str) -> None:
         text = json.dumps([self._path, path]).encode()
         os.pwrite(self._progress, text + b"\n", 0)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        signal.alarm(self._seconds)
 
     @contextlib.contextmanager
     def _noting(self, path: str) -> Iterator[None]:
@@ -109,15 +117,16 @@ def _read_attributes(item: Any) -> None:
         item.attrs[name]
 
 
-def _check_dataset(dataset: Any) -> None:
+def _check_dataset(dataset: Any, go_on: Callable[[], None]) -> None:
     """Parses the index of the chunks; elements of varying length are read."""
     import h5py
 
     if dataset.chunks and dataset.id.get_create_plist().get_nfilters():
         limit = 2 * _chunk_bytes(dataset) + 4096
-        dataset.id.chunk_iter(lambda chunk: _check_chunk(chunk.size, limit))
+        dataset.id.chunk_iter(lambda chunk: _check_chunk(chunk.size, limit, go_on))
     if h5py.check_vlen_dtype(dataset.dtype) is not None or dataset.dtype.kind == "O":
         for start in range(0, len(dataset) if dataset.ndim else 0, 64):
+            go_on()
             dataset[start : start + 64]
 
 
@@ -130,8 +139,9 @@ def _chunk_bytes(dataset: Any) -> int:
     return size
 
 
-def _check_chunk(stored: int, limit: int) -> None:
+def _check_chunk(stored: int, limit: int, go_on: Callable[[], None]) -> None:
     """Compression makes nothing much larger; what is would burst when it is unpacked."""
+    go_on()
     if stored > limit:
         raise ValueError(f"a packed chunk of {stored} bytes where at most {limit} are possible")
 
@@ -146,11 +156,13 @@ def _limit_memory(n_bytes: int) -> None:
 
 def main() -> None:
     """Answers one request on standard input."""
+    import h5py  # noqa: F401  Before the limit, which is for what files make it do.
+
     request = json.load(sys.stdin)
     _limit_memory(request["memory"])
     progress = os.open(request["progress"], os.O_WRONLY)
     for path in request["files"]:
-        walk = Walk(path, request["skip"].get(path, ()), progress)
+        walk = Walk(path, request["skip"].get(path, ()), progress, request["seconds"])
         walk.run()
         sys.stdout.write(json.dumps({"file": path, "top": walk.top, "bad": walk.bad}) + "\n")
         sys.stdout.flush()

@@ -53,7 +53,8 @@ class MinariReader:
         self._name = str(about.get("dataset_id") or self.location.name)
         self._task = _environment(about)
         self.declared = Declared()
-        with hdf5.opened(self.location) as root:
+        self._survey = hdf5.survey([self.location])[self.location]
+        with hdf5.opened(self.location, self._survey) as root:
             self._names = [n for n in root.names if n.startswith("episode_")]
         if not self._names:
             raise InputError(f"{self.location}: the dataset holds no episodes (episode_0)")
@@ -101,7 +102,7 @@ class MinariReader:
 
     @contextlib.contextmanager
     def _opened(self, i: int) -> Iterator[Group]:
-        with hdf5.opened(self.location) as root:
+        with hdf5.opened(self.location, self._survey) as root:
             yield root.group(self._names[i])
 
 

@@ -71,8 +71,8 @@ class RobomimicReader:
         self._files = hdf5.files(self.location)
         if not self._files:
             raise InputError(f"{self.location}: no HDF5 file here; not a robomimic dataset")
-        hdf5.survey(self._files)
-        self._places = [place for file in self._files for place in _places(file)]
+        self._surveys = hdf5.survey(self._files)
+        self._places = [place for file in self._files for place in self._list(file)]
         self._check_distinct()
         if not self._places:
             raise InputError(f"{self.location}: the dataset holds no demonstrations (data/demo_0)")
@@ -112,6 +112,15 @@ class RobomimicReader:
         root = self.location if self.location.is_dir() else self.location.parent
         return hash_files(self._files, root)
 
+    def _list(self, path: pathlib.Path) -> list[_Place]:
+        """The demonstrations of one file, demo_2 before demo_10."""
+        with hdf5.opened(path, self._surveys[path]) as root:
+            demos = [n for n in root.group("data").names if n.startswith("demo")]
+            filters: dict[str, list[str]] = {}
+            for name, demo in _filters(root):
+                filters.setdefault(demo, []).append(name)
+        return [_Place(path, demo, tuple(filters.get(demo, ()))) for demo in demos]
+
     def _check_distinct(self) -> None:
         """Raises InputError for a folder that holds the same demonstrations twice.
 
@@ -133,7 +142,8 @@ class RobomimicReader:
     @contextlib.contextmanager
     def _opened(self, i: int) -> Iterator[tuple[Group, Group]]:
         """The group `data` and in it that of demonstration `i`."""
-        with hdf5.opened(self._places[i].path) as root:
+        path = self._places[i].path
+        with hdf5.opened(path, self._surveys[path]) as root:
             data = root.group("data")
             yield data, data.group(self._places[i].demo)
 
@@ -161,15 +171,6 @@ def matches(path: pathlib.Path) -> bool:
         lambda top: top.get("data") == "group",
         lambda name: name != "main_data.hdf5" and not name.startswith("episode_"),
     )
-
-
-def _places(path: pathlib.Path) -> list[_Place]:
-    with hdf5.opened(path) as root:
-        demos = [n for n in root.group("data").names if n.startswith("demo")]
-        filters: dict[str, list[str]] = {}
-        for name, demo in _filters(root):
-            filters.setdefault(demo, []).append(name)
-    return [_Place(path, demo, tuple(filters.get(demo, ()))) for demo in demos]
 
 
 def _filters(root: Group) -> Iterator[tuple[str, str]]:
