@@ -1,5 +1,6 @@
 """What every test process runs with. Read before any test imports JAX."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -8,7 +9,13 @@ import sys
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-_XLA_FLAGS = {"xla_force_host_platform_device_count": "8"}
+_XLA_FLAGS = {
+    "xla_force_host_platform_device_count": "8",
+    # Compiling is what takes time here, so LLVM may do less of it: the same programs, slower.
+    # Flags that are given in XLA_FLAGS stay as they are, e.g. --xla_backend_optimization_level=3.
+    "xla_backend_optimization_level": "0",
+    "xla_llvm_disable_expensive_passes": "true",
+}
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     # The older of two code generators compiles an MJX step in half the time, and it runs as
     # fast. Later versions do not have it, and XLA aborts on a flag that it does not know.
@@ -50,3 +57,10 @@ def pytest_addoption(parser):
         help="worlds of the contract test on MJX, which compile for half a minute each: this "
         "Python's share of them, each task on one robot (default), or all",
     )
+
+
+def pytest_collection_finish():
+    """What was imported stays: tracing makes many objects, and collecting went over all."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)

@@ -391,7 +391,9 @@ class BraxWorld(Wrapper):
         self.task = task
         self.robot = "brax"
         self.control_hz = float(1.0 / env.dt)
-        self.observation_specs = (ArraySpec("proprio", (int(env.observation_size),)),)
+        # Brax's own observation_size runs a reset, operation by operation.
+        start = jax.eval_shape(env.reset, jax.random.key(0))
+        self.observation_specs = (ArraySpec("proprio", (start.obs.shape[-1],)),)
         self.action_spec = ActionSpec(
             kind="unknown",
             names=tuple(f"a{i}" for i in range(n)),

@@ -38,7 +38,8 @@ def zygote() -> subprocess.Popen:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    return {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
 
 
 def one_line(done: subprocess.CompletedProcess, code: int) -> str:

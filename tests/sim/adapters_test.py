@@ -20,7 +20,6 @@ class Flat(PointEnv):
     """Looks like one of Brax's: a flat observation, no specs. Theirs take long to compile."""
 
     dt = 0.1
-    observation_size = 2
 
     def reset(self, rng):
         state = super().reset(rng)

@@ -13,8 +13,6 @@ from jaxpolicy.sim.config import STRONG
 SIZE, EPISODES, STEPS = 64, 150, 18
 CAMERAS = ("front", "wrist")
 FLOOR = -0.75, 3.0  # height and half-size of the floor, m
-# Compiling is what takes time here, so the compiler may do less of it.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 RAYED, RAYS = 12, 60  # pictures per camera, and pixels of each, that are cast again
 
 
@@ -34,9 +32,7 @@ def states(env):
         first = jax.vmap(env.reset)(keys)
         return first, jax.lax.scan(advance, first, None, STEPS)[0]
 
-    first, last = jax.jit(run, compiler_options=QUICKLY)(
-        jax.random.split(jax.random.key(0), EPISODES)
-    )
+    first, last = jax.jit(run)(jax.random.split(jax.random.key(0), EPISODES))
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
     return both.pipeline_state
 
@@ -46,7 +42,7 @@ def pictures(env, states):
     """Per camera (rgb, depth, segmentation), position, rotation, field of view, [N, ...]."""
     pixels = wrappers.Pixels(env, CAMERAS, SIZE, shadows=True)
     both = jax.vmap(lambda s: (pixels.shots(s), pixels.views(s)))
-    draw = jax.jit(both, compiler_options=QUICKLY)
+    draw = jax.jit(both)
     return jax.tree.map(np.asarray, draw(states))
 
 

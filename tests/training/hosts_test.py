@@ -25,7 +25,7 @@ def write_dataset(workdir):
 
 
 def start(workdir, port, host):
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=2")
     env = os.environ | {"PYTHONPATH": os.getcwd(), "XLA_FLAGS": flags}
     arguments = [str(workdir), str(port), str(host), "2"]
     command = [sys.executable, "-m", "tests.training.train_on_host", *arguments]

@@ -259,7 +259,7 @@ def test_unwritable_workdir(tmp_path):
 
 
 def test_one_and_eight_devices_agree(tmp_path):
-    config = fixtures.config(steps=10, eval_every=5)
+    config = fixtures.config(steps=8)
     episodes = fixtures.source(images=True)
     one, eight = (
         fixtures.train(fixtures.change(config, "loop", devices=n), tmp_path / str(n), episodes)

@@ -1,7 +1,5 @@
 """Domain randomisation around a task."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,14 +11,6 @@ from jaxpolicy.sim.config import STRONG, RandomizationConfig
 from jaxpolicy.sim.tasks.randomizer import Randomizer
 
 N = 24
-# Compiling is what takes time here, so the compiler may do less of it.
-quick = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +22,7 @@ def env():
 def states(env):
     """N worlds before and after a step of the expert."""
 
-    @quick
+    @jax.jit
     def run(keys):
         first = jax.vmap(env.reset)(keys)
         return first, jax.vmap(env.step)(first, jax.vmap(env.expert)(first.obs["privileged"]))
@@ -68,7 +58,7 @@ def test_objects_lie_on_the_table_at_their_size(env, states):
 
 def test_tasks_with_objects_of_one_size_put_them_on_the_table_too():
     env = sim.make("stack", randomization=RandomizationConfig(object_size=(0.8, 1.2), models=6))
-    state = quick(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 4)).pipeline_state
+    state = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 4)).pipeline_state
     n = env.arm.n_joints + 2
     for row, variant in zip(state.qpos, state.variant, strict=True):
         half = env.physics.models[int(variant)].geom("cube").size[2]
