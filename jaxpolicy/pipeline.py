@@ -14,7 +14,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +23,13 @@ from brax.envs.base import Env
 
 from jaxpolicy import atomic, schema, sim
 from jaxpolicy.collect import expert
-from jaxpolicy.data import cache, open_source
+from jaxpolicy.data import cache, detect, open_source
+from jaxpolicy.data.cleaning import RULES
 from jaxpolicy.data.formats import rlds_writer
-from jaxpolicy.data.process import Processed
+from jaxpolicy.data.mapping import Layout
+from jaxpolicy.data.process import Processed, select_spec
 from jaxpolicy.data.process import load as load_processed
-from jaxpolicy.data.process import process as process_source
-from jaxpolicy.data.source import EpisodeSource
+from jaxpolicy.data.splits import PARTS
 from jaxpolicy.deploy.runtime import PolicyRuntime
 from jaxpolicy.evaluation import latency as latency_lib
 from jaxpolicy.evaluation import offline, report, rollout
@@ -40,6 +41,8 @@ from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import PolicyManifest
 from jaxpolicy.training import factory, loop, prepare, run_directory
 from jaxpolicy.training.factory import LoadedPolicy
+from jaxpolicy.training.prepare import Opened
+from jaxpolicy.types import DatasetSpec
 
 __all__ = [
     "ARTEFACTS",
@@ -51,7 +54,8 @@ __all__ = [
     "evaluation_path",
     "export",
     "make_world",
-    "open_dataset",
+    "Overview",
+    "look",
     "preview",
     "process",
     "report_path",
@@ -147,16 +151,53 @@ def _read_json(path: Path) -> Any:
 # ---------------------------------------------------------------------- 2 process
 
 
-def process(config: ExperimentConfig, workdir: PathLike) -> Processed:
-    """Cleans, splits and measures the dataset into `<workdir>/processed`."""
-    source = open_dataset(config, workdir)
-    return process_source(source, config.data, prepare.processed_path(workdir))
+class Overview(NamedTuple):
+    """A dataset before it is processed.
+
+    Attributes:
+      path: of the dataset.
+      format: key of data.SOURCES.
+      n_episodes: in all.
+      layout: which field becomes what, see data.mapping.Layout.
+      spec: what the policy would see of a step.
+    """
+
+    path: str
+    format: str
+    n_episodes: int
+    layout: Layout | None
+    spec: DatasetSpec
 
 
-def open_dataset(config: ExperimentConfig, workdir: PathLike) -> EpisodeSource:
-    """The demonstrations `config` names."""
-    path = prepare.dataset_path(config, workdir)
-    return open_source(path, config.data.format, config.data)
+def look(config: ExperimentConfig, workdir: PathLike) -> tuple[Overview, ...]:
+    """What `process` would make of the datasets of `config`; writes nothing."""
+    found = []
+    for entry in prepare.entries(config, workdir):
+        data = entry.data
+        kind = detect(entry.dataset) if data.format == "auto" else data.format
+        source = open_source(entry.dataset, kind, data)
+        layout = getattr(source, "layout", None)
+        spec = select_spec(source.spec, data)
+        found.append(Overview(entry.dataset, kind, len(source), layout, spec))
+    return tuple(found)
+
+
+def process(
+    config: ExperimentConfig, workdir: PathLike, progress: Progress | None = None
+) -> tuple[Processed, ...]:
+    """Cleans, splits and measures the datasets into `<workdir>/processed`."""
+    opened = (
+        prepare.open_entry(entry, prepare.processed_path(workdir, n), progress)
+        for n, entry in enumerate(prepare.entries(config, workdir))
+    )
+    return tuple(o.processed for o in opened)
+
+
+def _opened(config: ExperimentConfig, workdir: PathLike) -> Iterator[Opened]:
+    """The datasets of a run, as they were processed."""
+    for n, entry in enumerate(prepare.entries(config, workdir)):
+        source = open_source(entry.dataset, entry.data.format, entry.data)
+        yield Opened(entry, source, load_processed(prepare.processed_path(workdir, n)))
 
 
 # ------------------------------------------------------------------------ 5 train
@@ -183,27 +224,39 @@ def evaluate_offline(
       unlock_reason: where given, the locked test part is used and the reading recorded.
     """
     policy = factory.load_policy(workdir)
-    source, processed = (
-        open_dataset(config, workdir),
-        load_processed(prepare.processed_path(workdir)),
-    )
+    opened = list(_opened(config, workdir))
+    table: dict[str, offline.ActionErrors] = {}
+    for found in opened:
+        rows = _compare(policy, found, Path(workdir) / prepare.CACHE, unlock_reason)
+        prefix = f"{found.entry.dataset}: " if len(opened) > 1 else ""
+        table |= {prefix + name: errors for name, errors in rows.items()}
+    told = {k: dataclasses.asdict(v) for k, v in table.items()}
+    name = "offline_test.json" if unlock_reason else "offline.json"
+    atomic.write_text(Path(workdir) / EVALUATION / name, json.dumps(told, indent=1) + "\n")
+    return table
+
+
+def _compare(
+    policy: LoadedPolicy, opened: Opened, directory: Path, unlock_reason: str
+) -> dict[str, offline.ActionErrors]:
+    """Errors on one dataset, of the policy and of the baselines."""
+    source, processed = opened.source, opened.processed
     part = processed.unlock_test(unlock_reason) if unlock_reason else processed.indices("val")
-    keys = [s.name for s in policy.policy_spec.observation]
-    frames = cache.build(source, part, keys, Path(workdir) / prepare.CACHE)
-    train_action = cache.build(
-        source, processed.indices("train"), processed.spec.keys, Path(workdir) / prepare.CACHE
-    ).arrays["action"]
-    table = offline.compare(
+    keys = [s.name for s in policy.policy_spec.observation if s.name in processed.spec.keys]
+    frames = cache.build(source, part, keys, directory)
+    return offline.compare(
         offline.predict(policy.algorithm.act, policy.params, policy.policy_spec, frames),
         np.asarray(frames.arrays["action"]),
         frames.starts,
-        np.asarray(train_action),
+        _train_actions(opened, directory),
         policy.policy_spec.action,
     )
-    rows = {k: dataclasses.asdict(v) for k, v in table.items()}
-    name = "offline_test.json" if unlock_reason else "offline.json"
-    atomic.write_text(Path(workdir) / EVALUATION / name, json.dumps(rows, indent=1) + "\n")
-    return table
+
+
+def _train_actions(opened: Opened, directory: Path) -> np.ndarray:
+    """Actions of the train part, [N, A]; no camera is decoded for them."""
+    train = opened.processed.indices("train")
+    return np.asarray(cache.build(opened.source, train, (), directory).arrays["action"])
 
 
 # --------------------------------------------------------------------- 6 evaluate
@@ -302,10 +355,10 @@ def _recorded(
     config: ExperimentConfig, workdir: PathLike, policy: LoadedPolicy
 ) -> dict[str, np.ndarray]:
     """Windows of the validation part."""
-    source = open_dataset(config, workdir)
+    opened = next(_opened(config, workdir))
     keys = [s.name for s in policy.policy_spec.observation]
-    part = load_processed(prepare.processed_path(workdir)).indices("val")
-    frames = cache.build(source, part, keys, Path(workdir) / prepare.CACHE)
+    part = opened.processed.indices("val")
+    frames = cache.build(opened.source, part, keys, Path(workdir) / prepare.CACHE)
     cuts = list(zip(frames.starts, frames.starts + frames.lengths, strict=True))
     episodes = [{k: frames.arrays[k][a:b] for k in keys} for a, b in cuts]
     return bundle.windows(episodes, policy.policy_spec, config.export.n_golden)
@@ -350,7 +403,7 @@ def run(
 
     if not config.dataset:
         timed("collect", collect, tell_collect, progress("collect"))
-    timed("process", process, tell_process)
+    timed("process", process, tell_process, progress("process"))
     timed("train", train, tell_train, progress("decode"))
     found, _ = timed("evaluate", evaluate, tell_evaluate, "jax", progress("evaluate"))
     _, checks = timed("export", export, tell_export)
@@ -414,12 +467,14 @@ def tell_collect(ledger: Mapping[str, Any]) -> str:
     )
 
 
-def tell_process(processed: Processed) -> str:
-    """One line about a processed dataset."""
-    counts = processed.counts
-    parts = " / ".join(f"{counts[p]} {p}" for p in ("train", "val", "test"))
-    dropped = sum(counts[k] for k in ("failed", "duplicate", "nan"))
-    return f"{counts['kept']} episodes kept, {dropped} dropped; {parts}"
+def tell_process(processed: Sequence[Processed]) -> str:
+    """One line about what was processed."""
+    counts = {k: sum(p.counts[k] for p in processed) for k in processed[0].counts}
+    parts = " / ".join(f"{counts[p]} {p}" for p in PARTS)
+    dropped = ", ".join(f"{counts[rule]} {rule}" for rule in RULES if counts[rule])
+    told = f" ({dropped})" if dropped else ""
+    n_dropped = counts["found"] - counts["kept"]
+    return f"{counts['kept']} episodes kept, {n_dropped} dropped{told}; {parts}"
 
 
 def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]]) -> str:
@@ -428,8 +483,9 @@ def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]
     loss = result.metrics.get("val/loss")
     validation = "" if loss is None else f", validation loss {loss:.2e}"
     errors = [f"{result.metrics[k]:.2g} {u}" for k, u in _ERROR_KEYS if k in result.metrics]
+    waited = f", {result.data_wait_share:.1%} of it waiting for data"
     error = f", action error {' / '.join(errors)}" if errors else ""
-    return f"{result.step} steps at {result.steps_per_second:.0f}/s{validation}{error}"
+    return f"{result.step} steps at {result.steps_per_second:.0f}/s{validation}{error}{waited}"
 
 
 _ERROR_KEYS = (("val/action_error_m", "m"), ("val/action_error_rad", "rad"))

@@ -4,7 +4,7 @@ import dataclasses
 
 from jaxpolicy.specs import ACTION_KINDS, InputError
 
-__all__ = ["CORRUPT_POLICIES", "LOADER_MODES", "CleaningConfig", "DataConfig"]
+__all__ = ["CORRUPT_POLICIES", "LOADER_MODES", "CleaningConfig", "DataConfig", "MixtureEntry"]
 
 LOADER_MODES = ("auto", "device", "host", "stream")
 CORRUPT_POLICIES = ("quarantine", "error")
@@ -130,3 +130,22 @@ _NOT_NEGATIVE = (
     "resample_hz",
     "workers",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureEntry:
+    """One dataset of a mixture.
+
+    Attributes:
+      dataset: its path.
+      weight: its share of the samples, relative to the others'.
+      data: how it is read; all entries must end up with the same keys and action.
+    """
+
+    dataset: str
+    weight: float = 1.0
+    data: DataConfig = DataConfig()
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise InputError(f"mixture: the weight of {self.dataset} must be above 0")

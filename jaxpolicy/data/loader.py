@@ -81,6 +81,11 @@ class BatchLoader(Protocol):
     reason: str
 
     @property
+    def lengths(self) -> np.ndarray:
+        """Steps of every episode, over all hosts."""
+        ...
+
+    @property
     def batches_per_epoch(self) -> int:
         """Steps after which every sample has been seen about once."""
         ...

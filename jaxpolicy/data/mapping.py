@@ -393,7 +393,29 @@ def _dims(shape: Sequence[int | None]) -> str:
     return f"[{', '.join('?' if d is None else str(d) for d in shape)}]"
 
 
+# What readers take from every step themselves, by the last part of its name.
+_READ = {
+    "discount": "part of every RLDS step",
+    "done": "end of the episode",
+    "dones": "end of the episode",
+    "is_first": "start of the episode",
+    "is_last": "end of the episode",
+    "is_terminal": "end of the episode",
+    "language_instruction": "instruction",
+    "natural_language_instruction": "instruction",
+    "reward": "reward",
+    "rewards": "reward",
+    "task_index": "instruction",
+    "terminals": "end of the episode",
+    "terminations": "end of the episode",
+    "timeouts": "end of the episode",
+    "truncations": "end of the episode",
+}
+
+
 def _why_unused(field: Field) -> str:
+    if _leaf(field.name) in _READ:
+        return f"read as it is: {_READ[_leaf(field.name)]}"
     if field.kind == "image":
         return "not a colour picture of an observation"
     if field.kind == "number" and not _is_vector(field):

@@ -109,6 +109,14 @@ class Processed:
             )
         return self._indices(part)
 
+    def lengths(self, part: str) -> np.ndarray:
+        """Steps of every episode of "train" or "val", as `indices` orders them."""
+        return self._kept["length"][np.isin(self._kept["index"], self.indices(part))]
+
+    def describe(self, index: int, why: str) -> str:
+        """A line of JSON about an episode that cannot be used after all."""
+        return json.dumps({"index": index, "why": why, "dataset_hash": self.dataset_hash})
+
     def unlock_test(self, reason: str) -> np.ndarray:
         """Source indices of the test part; the reading is recorded with its reason."""
         if not reason.strip():

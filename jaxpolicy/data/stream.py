@@ -30,7 +30,7 @@ from jaxpolicy.data.windows import Index
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import Batch
 
-__all__ = ["Dataset", "Plan", "StreamLoader", "frame_bytes"]
+__all__ = ["Dataset", "Plan", "StreamLoader", "block_episodes"]
 
 # Decoded frames of one block; a few blocks are alive at a time.
 _BLOCK_BYTES = 2**28
@@ -106,12 +106,10 @@ def _generator(seed: int, number: int, kind: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, 2 * number + kind]))
 
 
-def frame_bytes(arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
-    """Bytes of a decoded frame, from (shape, dtype) by key."""
-    return sum(
-        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        for shape, dtype in arrays.values()
-    )
+def block_episodes(n_bytes: int, n_episodes: int) -> int:
+    """Episodes of a block, so that its frames take about 256 MB."""
+    per_episode = max(1, n_bytes // max(1, n_episodes))
+    return max(1, min(n_episodes, _BLOCK_BYTES // per_episode))
 
 
 class StreamLoader:
@@ -120,7 +118,6 @@ class StreamLoader:
     Attributes:
       mode: "stream".
       reason: why, for the log.
-      lengths: int64 [n_episodes], of all hosts.
     """
 
     mode = "stream"
@@ -151,15 +148,20 @@ class StreamLoader:
         n_hosts = jax.process_count()
         if batch_size < 1 or batch_size % n_hosts:
             raise InputError(f"batch size {batch_size} must be a multiple of {n_hosts} host(s)")
-        self.reason, self.lengths = reason, lengths
+        self.reason, self._lengths = reason, lengths
         self._window, self._batch_size, self._plan = window, batch_size, plan
         self._size = batch_size // n_hosts
         self._blocks = _Blocks(dataset, episodes, plan, pathlib.Path(directory))
 
     @property
+    def lengths(self) -> np.ndarray:
+        """Steps of every episode, over all hosts."""
+        return self._lengths
+
+    @property
     def batches_per_epoch(self) -> int:
         """Steps after which every sample has been seen about once."""
-        return -(-int(self.lengths.sum()) // self._batch_size)
+        return -(-int(self._lengths.sum()) // self._batch_size)
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:

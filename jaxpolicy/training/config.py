@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxpolicy.algorithms.bc import BCConfig
-from jaxpolicy.data.config import DataConfig
+from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
@@ -106,6 +106,7 @@ class TrainConfig:
       name: name of the experiment.
       seed: of parameters, sampling and augmentation.
       dataset: directory of demonstrations; "" is `<workdir>/dataset`.
+      mixture: several datasets to draw from instead, see MixtureEntry.
       env: the simulated world the data comes from and the policy is tested in.
       data: what is read from the dataset.
       network: architecture.
@@ -122,6 +123,7 @@ class TrainConfig:
     name: str = "experiment"
     seed: int = 0
     dataset: str = ""
+    mixture: tuple[MixtureEntry, ...] = ()
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
@@ -135,6 +137,8 @@ class TrainConfig:
     n_action_steps: int = 1
 
     def __post_init__(self) -> None:
+        if self.mixture and self.dataset:
+            raise InputError("give either dataset or mixture, not both")
         counts = ("n_obs_steps", "horizon", "n_action_steps")
         _at_least("config", self, dict.fromkeys(counts, 1) | {"seed": 0})
         if self.n_action_steps > self.horizon:

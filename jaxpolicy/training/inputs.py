@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpolicy.data.loader import Loader, gather
+from jaxpolicy.data.loader import BatchLoader, gather
 from jaxpolicy.training import sharding
 from jaxpolicy.types import Batch
 
@@ -54,7 +54,7 @@ class Feed(NamedTuple):
         return self.start + self.n
 
 
-def make_fetch(loader: Loader, n_obs_steps: int, horizon: int) -> Callable[[Any, Any], Batch]:
+def make_fetch(loader: BatchLoader, n_obs_steps: int, horizon: int) -> Callable[[Any, Any], Batch]:
     """(device arrays, one step of Feed.data) -> Batch, inside jit."""
     if loader.mode == "device":
         return functools.partial(gather, n_obs_steps=n_obs_steps, horizon=horizon)
@@ -67,7 +67,7 @@ def passthrough(arrays: Any, batch: Batch) -> Batch:
     return batch
 
 
-def stack_size(loader: Loader, wanted: int) -> int:
+def stack_size(loader: BatchLoader, wanted: int) -> int:
     """S: `wanted` batches per call, fewer where they would not fit in host memory."""
     if loader.mode == "device":
         return wanted
@@ -76,7 +76,7 @@ def stack_size(loader: Loader, wanted: int) -> int:
 
 
 def feeds(
-    loader: Loader, plan: Iterable[tuple[int, int]], mesh: Mesh, size: int = 0
+    loader: BatchLoader, plan: Iterable[tuple[int, int]], mesh: Mesh, size: int = 0
 ) -> Iterator[Feed]:
     """One Feed for every (start, n) of `plan`.
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolicy import schema
-from jaxpolicy.data.loader import Loader
+from jaxpolicy.data.loader import BatchLoader
 from jaxpolicy.specs import InputError
 from jaxpolicy.training import (
     callbacks,
@@ -208,7 +208,7 @@ class Part(NamedTuple):
       scan: whether a dispatch is one program.
     """
 
-    loader: Loader
+    loader: BatchLoader
     program: Callable[..., Any]
     arrays: Any
     size: int
@@ -257,6 +257,7 @@ def train(
     with contextlib.ExitStack() as stack:
         context, first = _open(config, workdir, data, evaluate, stack)
         context.journal.mark(first.step)
+        context.journal.bar.note(f"data on {data.train_loader.reason}")
         last = _run(context, first)
         params, best_step = _best_params(context, last)
     journal, seconds = context.journal, time.perf_counter() - start
@@ -372,7 +373,7 @@ def use_scan(config: LoopConfig, mesh: Mesh) -> bool:
     return config.scan == "on"
 
 
-def n_val_batches(config: LoopConfig, loader: Loader) -> int:
+def n_val_batches(config: LoopConfig, loader: BatchLoader) -> int:
     """Batches per validation."""
     n = max(loader.batches_per_epoch, 1)
     return min(n, config.eval_batches or n)
@@ -383,7 +384,7 @@ def _make_part(
     algorithm: Algorithm,
     mesh: Mesh,
     scan: bool,
-    loader: Loader,
+    loader: BatchLoader,
     step: Callable[..., Any],
     size: int,
 ) -> Part:
@@ -395,7 +396,7 @@ def _make_part(
         out_shardings=sharding.replicated(mesh),
     )
     resident = loader.mode == "device"
-    arrays = sharding.put_replicated(dict(loader.cache.arrays), mesh) if resident else None
+    arrays = sharding.put_replicated(dict(loader.arrays), mesh) if resident else None
     return Part(loader, program, arrays, size, scan)
 
 
@@ -550,11 +551,27 @@ def _assets(context: Context, position: Position) -> dict[str, Any]:
         "total_steps": context.schedule.total,
         "best": position.best._asdict(),
         "stopped": position.stopped,
+        "streamed": _is_streamed(context.data),
     }
 
 
 def _position(state: TrainState, step: int, assets: Mapping[str, Any]) -> Position:
     return Position(state, step, Best(**assets["best"]), assets["stopped"])
+
+
+def _check_order(data: Prepared, assets: Mapping[str, Any]) -> None:
+    """Streaming draws samples in another order than the other modes do."""
+    streamed = assets.get("streamed", False)
+    if streamed != _is_streamed(data):
+        raise InputError(
+            f"the run so far {'streamed' if streamed else 'did not stream'} its data, and "
+            f"data.loader would {'not ' if streamed else ''}now: samples would come in another "
+            f"order; resume with --config.data.loader={'stream' if streamed else 'host'}"
+        )
+
+
+def _is_streamed(data: Prepared) -> bool:
+    return data.train_loader.mode == "stream"
 
 
 def _check_assets(
@@ -565,6 +582,7 @@ def _check_assets(
 ) -> None:
     """Raises InputError unless the checkpoint was made by this configuration and data."""
     run_directory.check_same_config(config, assets, workdir)
+    _check_order(data, assets)
     if assets["dataset_hash"] != data.dataset_hash:
         raise InputError(
             f"{os.fspath(workdir)} holds checkpoints trained on another dataset (hash "

@@ -1,26 +1,44 @@
 """From the dataset that a configuration names to loaders of its train and val parts."""
 
+import hashlib
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from jaxpolicy.data import cache, open_source
-from jaxpolicy.data.loader import Loader, make_loader
+from jaxpolicy import atomic
+from jaxpolicy.data import cache, mixture, open_source, stream
+from jaxpolicy.data.config import DataConfig, MixtureEntry
+from jaxpolicy.data.loader import BatchLoader, Loader, Sampler, choose_mode
+from jaxpolicy.data.mixture import MixtureLoader
 from jaxpolicy.data.process import Processed, process
 from jaxpolicy.data.source import EpisodeSource
+from jaxpolicy.data.stream import Plan, StreamLoader
 from jaxpolicy.normalization import NormStats
+from jaxpolicy.specs import InputError, is_camera
 from jaxpolicy.training import checkpoint, factory, run_directory, sharding
 from jaxpolicy.training.config import TrainConfig
-from jaxpolicy.types import PolicySpec
+from jaxpolicy.types import DatasetSpec, PolicySpec
 
-__all__ = ["Prepared", "dataset_path", "make_prepared", "prepare_data", "processed_path"]
+__all__ = [
+    "Opened",
+    "Prepared",
+    "dataset_path",
+    "entries",
+    "make_prepared",
+    "open_entry",
+    "prepare_data",
+    "processed_path",
+]
 
 DATASET = "dataset"
 PROCESSED = "processed"
 CACHE = "cache"
+QUARANTINE = "quarantine.jsonl"
 
 Progress = Callable[[int, int], None]
 
@@ -34,14 +52,28 @@ class Prepared(NamedTuple):
       policy_spec: what the policy sees and does.
       norm: statistics by key, of the train part.
       dataset_hash: of the dataset and how it was processed.
-      processed: split, counts and statistics in full.
+      processed: split, counts and statistics in full, one per dataset.
     """
 
-    train_loader: Loader
-    val_loader: Loader | None
+    train_loader: BatchLoader
+    val_loader: BatchLoader | None
     policy_spec: PolicySpec
     norm: Mapping[str, NormStats]
     dataset_hash: str
+    processed: tuple[Processed, ...]
+
+
+class Opened(NamedTuple):
+    """A dataset that is open and processed.
+
+    Attributes:
+      entry: where it is and how it is read.
+      source: its episodes.
+      processed: its split and statistics.
+    """
+
+    entry: MixtureEntry
+    source: EpisodeSource
     processed: Processed
 
 
@@ -50,9 +82,20 @@ def dataset_path(config: TrainConfig, workdir: str | os.PathLike[str]) -> Path:
     return Path(config.dataset) if config.dataset else Path(workdir) / DATASET
 
 
-def processed_path(workdir: str | os.PathLike[str]) -> Path:
-    """Where split and statistics of a run are."""
-    return Path(workdir) / PROCESSED
+def entries(config: TrainConfig, workdir: str | os.PathLike[str]) -> tuple[MixtureEntry, ...]:
+    """The datasets of `config`, one or several."""
+    return config.mixture or (MixtureEntry(str(dataset_path(config, workdir)), data=config.data),)
+
+
+def processed_path(workdir: str | os.PathLike[str], number: int = 0) -> Path:
+    """Where split and statistics of dataset `number` of a run are."""
+    return Path(workdir) / (f"{PROCESSED}_{number}" if number else PROCESSED)
+
+
+def open_entry(entry: MixtureEntry, directory: Path, progress: Progress | None = None) -> Opened:
+    """Opens and processes one dataset into `directory`."""
+    source = open_source(entry.dataset, entry.data.format, entry.data)
+    return Opened(entry, source, process(source, entry.data, directory, progress))
 
 
 def prepare_data(
@@ -72,53 +115,166 @@ def prepare_data(
     # Before anything of an earlier run is touched.
     run_directory.check_same_config(config, checkpoint.latest_assets(workdir), workdir)
     with sharding.first_host_first("prepare_data"):
-        path = dataset_path(config, workdir)
-        source = open_source(path, config.data.format, config.data)
-        processed = process(source, config.data, processed_path(workdir))
-        return make_prepared(config, source, processed, Path(workdir) / CACHE, progress)
+        opened = [
+            open_entry(entry, processed_path(workdir, n))
+            for n, entry in enumerate(entries(config, workdir))
+        ]
+        return make_prepared(config, opened, Path(workdir) / CACHE, progress)
 
 
 def make_prepared(
     config: TrainConfig,
-    source: EpisodeSource,
-    processed: Processed,
+    opened: Sequence[Opened],
     directory: str | os.PathLike[str],
     progress: Progress | None = None,
 ) -> Prepared:
-    """Loaders of a processed dataset; decoded frames lie in `directory`."""
-    parts = {p: processed.indices(p) for p in ("train", "val")}
-    loaders = {
-        part: _loader(config, source, processed, indices, directory, part, progress)
-        for part, indices in parts.items()
-        if len(indices)
-    }
+    """Loaders of processed datasets; decoded frames lie in `directory`.
+
+    Raises:
+      InputError: datasets that do not go together, or an image size that is not the network's.
+    """
+    _check_image_size(config, [o.entry.data for o in opened])
+    loaders = {p: _part(config, opened, p, Path(directory), progress) for p in ("train", "val")}
+    train_loader = loaders["train"]
+    if train_loader is None:
+        raise InputError("the train part is empty")
+    hashes = [o.processed.dataset_hash for o in opened]
     return Prepared(
-        train_loader=loaders["train"],
-        val_loader=loaders.get("val"),
-        policy_spec=factory.make_policy_spec(config, processed.spec),
-        norm=processed.norm,
-        dataset_hash=processed.dataset_hash,
-        processed=processed,
+        train_loader=train_loader,
+        val_loader=loaders["val"],
+        policy_spec=factory.make_policy_spec(config, _spec(opened)),
+        norm=_norm(opened),
+        dataset_hash=hashes[0] if len(hashes) == 1 else _joint_hash(opened),
+        processed=tuple(o.processed for o in opened),
     )
+
+
+def _check_image_size(config: TrainConfig, data: Sequence[DataConfig]) -> None:
+    sizes = {d.image_size for d in data} - {0}
+    if sizes - {config.network.image_size}:
+        raise InputError(
+            f"data.image_size ({max(sizes)}) must be network.image_size "
+            f"({config.network.image_size}): the exported policy resizes raw frames to the latter"
+        )
+
+
+def _spec(opened: Sequence[Opened]) -> DatasetSpec:
+    names = [o.entry.dataset for o in opened]
+    size = opened[0].entry.data.image_size
+    return mixture.common_spec([o.processed.spec for o in opened], names, size)
+
+
+def _norm(opened: Sequence[Opened]) -> Mapping[str, NormStats]:
+    if len(opened) == 1:
+        return opened[0].processed.norm
+    norms, weights = [o.processed.norm for o in opened], [o.entry.weight for o in opened]
+    return {k: mixture.merge_norms([n[k] for n in norms], weights) for k in norms[0]}
+
+
+def _joint_hash(opened: Sequence[Opened]) -> str:
+    facts = [(o.processed.dataset_hash, o.entry.weight) for o in opened]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _part(
+    config: TrainConfig,
+    opened: Sequence[Opened],
+    part: str,
+    directory: Path,
+    progress: Progress | None,
+) -> BatchLoader | None:
+    """Loader of one part of all datasets, None where it is empty."""
+    found = [(o, o.processed.indices(part)) for o in opened]
+    loaders = [
+        (o.entry.weight, _loader(config, o, indices, part, directory, progress))
+        for o, indices in found
+        if len(indices)
+    ]
+    if len(loaders) < 2:
+        return loaders[0][1] if loaders else None
+    weights, parts = zip(*loaders, strict=True)
+    window = (config.n_obs_steps, config.horizon)
+    return MixtureLoader(parts, weights, config.loop.batch_size, window)
 
 
 def _loader(
     config: TrainConfig,
-    source: EpisodeSource,
-    processed: Processed,
+    opened: Opened,
     indices: np.ndarray,
-    directory: str | os.PathLike[str],
     part: str,
+    directory: Path,
     progress: Progress | None,
-) -> Loader:
-    frames = cache.build(source, indices, processed.spec.keys, directory, progress)
-    return make_loader(
-        frames,
-        config.n_obs_steps,
-        config.horizon,
-        config.loop.batch_size,
-        config.seed,
-        mode=config.data.loader,
-        budget_mb=config.data.cache_budget_mb,
-        shuffle=part == "train",
+) -> BatchLoader:
+    data, source, keys = opened.entry.data, opened.source, opened.processed.spec.keys
+    lengths = opened.processed.lengths(part)
+    n_bytes = int(lengths.sum()) * _frame_bytes(opened.processed.spec, data.image_size)
+    is_cached = cache.exists(source, indices, keys, directory, data.image_size)
+    disk = None if is_cached else _disk_budget(directory, data)
+    mode, reason = choose_mode(n_bytes, data.loader, data.cache_budget_mb, disk)
+    if mode == "stream":
+        return _stream(config, opened, indices, lengths, part, directory, n_bytes, reason)
+    corrupt = data.cleaning.corrupt
+    frames = cache.build(source, indices, keys, directory, progress, data.image_size, corrupt)
+    _note_skipped(frames, opened.processed)
+    hosts = (jax.process_index(), jax.process_count())
+    sampler = Sampler(
+        frames.lengths, config.loop.batch_size, config.seed, hosts, shuffle=part == "train"
     )
+    return Loader(frames, sampler, (config.n_obs_steps, config.horizon), mode, reason)
+
+
+def _stream(
+    config: TrainConfig,
+    opened: Opened,
+    indices: np.ndarray,
+    lengths: np.ndarray,
+    part: str,
+    directory: Path,
+    n_bytes: int,
+    reason: str,
+) -> StreamLoader:
+    """Every host takes every n-th episode."""
+    host = slice(jax.process_index(), None, jax.process_count())
+    block = stream.block_episodes(n_bytes, len(indices))
+    plan = Plan(lengths[host], block, config.seed, shuffle=part == "train")
+    keys = opened.processed.spec.keys
+    atomic.make_directory(directory)
+    return StreamLoader(
+        stream.Dataset(opened.entry.dataset, opened.entry.data, keys),
+        indices[host],
+        lengths,
+        (config.n_obs_steps, config.horizon),
+        config.loop.batch_size,
+        plan,
+        directory,
+        reason,
+    )
+
+
+def _frame_bytes(spec: DatasetSpec, image_size: int) -> int:
+    """Bytes of a decoded frame with its action."""
+    total = 4 * spec.action.size
+    for array in spec.observation:
+        square = (image_size, image_size, 3)
+        shape = square if image_size and is_camera(array.name) else array.shape
+        total += int(np.prod(shape, dtype=np.int64)) * np.dtype(array.dtype).itemsize
+    return total
+
+
+def _disk_budget(directory: Path, data: DataConfig) -> int:
+    """Bytes of decoded frames that may be written."""
+    if data.disk_budget_mb:
+        return data.disk_budget_mb * 2**20
+    parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    return shutil.disk_usage(parent).free // 2
+
+
+def _note_skipped(frames: cache.Cache, processed: Processed) -> None:
+    """Episodes that could not be decoded, into quarantine.jsonl beside the split."""
+    lines = "".join(
+        f"{processed.describe(index, why)}\n" for index, why in sorted(frames.skipped.items())
+    )
+    path = Path(processed.directory) / QUARANTINE
+    known = path.read_text() if path.exists() else ""
+    if lines and lines not in known:
+        atomic.write_text(path, known + lines)

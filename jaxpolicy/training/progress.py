@@ -56,6 +56,11 @@ class ProgressBar:
         if self._enabled:
             self._console.print(f"step {step:>6}  {summary(self._values)}", highlight=False)
 
+    def note(self, text: str) -> None:
+        """Prints a line."""
+        if self._enabled:
+            self._console.print(text, highlight=False)
+
     def close(self) -> None:
         """Stops drawing."""
         self._bar.stop()

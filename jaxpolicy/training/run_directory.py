@@ -32,6 +32,8 @@ FREE_KEYS = (
     "env.workers",
     "data.loader",
     "data.cache_budget_mb",
+    "data.disk_budget_mb",
+    "data.workers",
     "loop.devices",
     "loop.max_to_keep",
     "loop.progress",

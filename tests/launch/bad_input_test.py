@@ -62,9 +62,9 @@ def test_nan_action(dataset, tmp_path):
     with open(file, "wb") as out:
         for payload in payloads:
             tfrecord.write(out, payload)
-    message = process(dataset, tmp_path)
+    message = process(dataset, tmp_path, "--config.data.cleaning.corrupt=error")
     assert "step 2: action holds NaN" in message
-    assert "nan_actions=drop" in message
+    assert "data.cleaning.corrupt=quarantine" in message
 
 
 def test_checkpoint_of_another_config(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpolicy.data.config import DataConfig
+from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.data.process import process
 from jaxpolicy.data.source import MemorySource
 from jaxpolicy.networks.augment import AugmentConfig
@@ -72,7 +72,8 @@ def config(**loop_values: Any) -> TrainConfig:
 def prepared(settings: TrainConfig, directory: Path, episodes: MemorySource) -> Prepared:
     """`settings`' view of `episodes`, cached in `directory`."""
     processed = process(episodes, settings.data, directory / "processed")
-    return prepare.make_prepared(settings, episodes, processed, directory / "cache")
+    opened = prepare.Opened(MixtureEntry("memory", data=settings.data), episodes, processed)
+    return prepare.make_prepared(settings, [opened], directory / "cache")
 
 
 def train(

@@ -29,9 +29,9 @@ def test_dataset_defaults_to_the_run_directory(tmp_path):
 def test_prepared_parts(workdir):
     data = prepare.prepare_data(fixtures.config(), workdir)
     # 20 episodes split .7/.2/.1: 14, 4 and 2.
-    assert [data.processed.counts[p] for p in ("train", "val", "test")] == [14, 4, 2]
-    assert len(data.train_loader.cache.lengths) == 14
-    assert len(data.val_loader.cache.lengths) == 4
+    assert [data.processed[0].counts[p] for p in ("train", "val", "test")] == [14, 4, 2]
+    assert len(data.train_loader.lengths) == 14
+    assert len(data.val_loader.lengths) == 4
     assert [s.name for s in data.policy_spec.observation] == ["image/wrist", "proprio"]
     assert set(data.norm) == {"action", "proprio"}
 
