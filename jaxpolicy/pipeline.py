@@ -23,7 +23,8 @@ from brax.envs.base import Env
 
 from jaxpolicy import atomic, schema, sim
 from jaxpolicy.collect import expert
-from jaxpolicy.data import cache, detect, open_source
+from jaxpolicy.data import action_kind, cache, detect, open_source
+from jaxpolicy.data.action_kind import Guess
 from jaxpolicy.data.cleaning import RULES
 from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.data.mapping import Layout
@@ -160,6 +161,7 @@ class Overview(NamedTuple):
       n_episodes: in all.
       layout: which field becomes what, see data.mapping.Layout.
       spec: what the policy would see of a step.
+      guess: what its actions look like, where it does not say; see data.action_kind.
     """
 
     path: str
@@ -167,6 +169,7 @@ class Overview(NamedTuple):
     n_episodes: int
     layout: Layout | None
     spec: DatasetSpec
+    guess: Guess | None
 
 
 def look(config: ExperimentConfig, workdir: PathLike) -> tuple[Overview, ...]:
@@ -178,7 +181,8 @@ def look(config: ExperimentConfig, workdir: PathLike) -> tuple[Overview, ...]:
         source = open_source(entry.dataset, kind, data)
         layout = getattr(source, "layout", None)
         spec = select_spec(source.spec, data)
-        found.append(Overview(entry.dataset, kind, len(source), layout, spec))
+        judged = action_kind.guess(source) if spec.action.kind == "unknown" else None
+        found.append(Overview(entry.dataset, kind, len(source), layout, spec, judged))
     return tuple(found)
 
 

@@ -48,6 +48,9 @@ def _show(overview: Overview) -> None:
     if overview.layout:
         show.table(title, ("field", "of a step", "becomes", "because"), overview.layout.rows)
     show.table("What the policy sees", ("array", "shape", "dtype", "unit"), _rows(overview))
+    if overview.guess:
+        advice = "; say what they are with --config.data.action_kind"
+        show.text(overview.guess.evidence + advice)
 
 
 def _rows(overview: Overview) -> list[tuple[str, ...]]:
