@@ -59,10 +59,7 @@ class AlohaReader:
         if not self._files:
             raise InputError(f"{self.location}: no episode_0.hdf5 here; not an ALOHA dataset")
         self._surveys = hdf5.survey(self._files)
-        with self._opened(0) as root:
-            stored = root.arrays(_LEFT_OUT)
-            self.fields = arrays.fields(stored, (len(root.array(_ACTION)),))
-            self.declared = _declared(root, self.fields)
+        self.fields, self.declared = arrays.first_readable(len(self), self._describe)
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -96,6 +93,12 @@ class AlohaReader:
         root = self.location if self.location.is_dir() else self.location.parent
         return hash_files(self._files, root)
 
+    def _describe(self, i: int) -> tuple[Mapping[str, Field], Declared]:
+        with self._opened(i) as root:
+            n_rows = (len(root.array(_ACTION)),)
+            fields = arrays.fields(root.arrays(_LEFT_OUT), n_rows, "observations/")
+            return fields, _declared(root, fields)
+
     def _opened(self, i: int) -> contextlib.AbstractContextManager[Group]:
         return hdf5.opened(self._files[i], self._surveys[self._files[i]])
 
@@ -104,7 +107,7 @@ def matches(path: pathlib.Path) -> bool:
     """Whether `path` is, or holds first of all, HDF5 with `observations` and `action`."""
     return hdf5.looks_like(
         path,
-        lambda top: top.get("observations") == "group" and top.get(_ACTION) == "array",
+        lambda top: top.get("observations") in ("group", "damaged") and _ACTION in top,
         lambda name: name.startswith("episode_"),
     )
 

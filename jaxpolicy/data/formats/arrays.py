@@ -1,8 +1,8 @@
 """How the arrays of a file become fields of a step, for formats that keep an array per field."""
 
 import hashlib
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -10,11 +10,15 @@ from jaxpolicy.data import images
 from jaxpolicy.data.reader import Field, check_size
 from jaxpolicy.specs import InputError
 
-__all__ = ["Stored", "digest", "fields", "scalars", "values"]
+__all__ = ["Stored", "digest", "fields", "first_readable", "scalars", "values"]
+
+T = TypeVar("T")
 
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG")
 # Rows of bytes shorter than this are vectors; no JPEG or PNG is.
 _MIN_ENCODED = 32
+# Episodes that are tried when what a step holds is looked up.
+_MAX_TRIED = 8
 
 
 class Stored(Protocol):
@@ -36,15 +40,40 @@ class Stored(Protocol):
         ...
 
 
-def fields(arrays: Mapping[str, Stored], n_rows: Collection[int]) -> dict[str, Field]:
+def first_readable(n_episodes: int, describe: Callable[[int], T]) -> T:
+    """What `describe` tells of the first episode that is whole.
+
+    Raises:
+      InputError: none of the first few is; what is wrong with the first of them.
+    """
+    errors = []
+    for i in range(min(n_episodes, _MAX_TRIED)):
+        try:
+            return describe(i)
+        except InputError as e:
+            errors.append(e)
+    raise errors[0]
+
+
+def fields(
+    arrays: Mapping[str, Stored], n_rows: Collection[int], observations: str = ""
+) -> dict[str, Field]:
     """What a step holds, judged by one episode.
 
     Pictures are uint8 [T, H, W, 3] or [T, 3, H, W], and rows of bytes that hold a JPEG or PNG.
 
     Args:
       arrays: of the episode.
-      n_rows: lengths that an array with one row a step may have.
+      n_rows: lengths that an array with a row for each step may have.
+      observations: prefix of the names of arrays that must have one; "" for none.
+
+    Raises:
+      InputError: an observation has another length, or its first picture is damaged.
     """
+    for name, array in arrays.items() if observations else ():
+        if name.startswith(observations) and array.shape[:1] not in {(n,) for n in n_rows}:
+            wanted = " or ".join(map(str, sorted(n_rows)))
+            raise InputError(f"{array.where}: must have {wanted} rows, got {list(array.shape)}")
     return {name: _field(name, array, n_rows) for name, array in arrays.items()}
 
 

@@ -52,11 +52,11 @@ class D4rlReader:
         self._survey = hdf5.survey([self.location])[self.location]
         with self._opened() as root:
             n_steps = len(root.array("actions"))
+            if not n_steps:
+                raise InputError(f"{self.location}: 'actions' holds no steps")
             self._terminals = _flags(root, "terminals", n_steps)
             self._stops = _stops(self._terminals | _flags(root, "timeouts", n_steps))
-            self.fields = arrays.fields(root.arrays(_LEFT_OUT), (n_steps,))
-        if not self._stops:
-            raise InputError(f"{self.location}: holds no steps")
+            self.fields = arrays.fields(root.arrays(_LEFT_OUT), (n_steps,), "observations")
 
     def __len__(self) -> int:
         """Number of episodes, an unfinished one included."""
@@ -110,7 +110,7 @@ def matches(path: pathlib.Path) -> bool:
         path,
         lambda top: (
             {"observations", "actions"} <= top.keys()
-            and top["actions"] == "array"
+            and top["actions"] in ("array", "damaged")
             and not top.keys().isdisjoint(("terminals", "timeouts", "rewards"))
         ),
         lambda name: False,

@@ -43,7 +43,7 @@ class Survey(NamedTuple):
     """What a walk through a file found.
 
     Attributes:
-      top: member of the root -> "group", "array" or "link".
+      top: member of the root -> "group", "array", "link" or "damaged".
       bad: object -> why it must not be touched; "/" for the whole file.
     """
 
@@ -267,7 +267,9 @@ class Group:
             return tuple(sorted(self._value, key=natural))
 
     def __contains__(self, name: str) -> bool:
-        return name in self.names
+        # Asks for the link alone: what it leads to is not opened, and there may be many others.
+        with _guard(self.where):
+            return bool(self._value.id.links.exists(name.encode("utf-8", "surrogateescape")))
 
     def get(self, name: str) -> "Group | Array | None":
         """Member `name` ("a/b": of a group in it), None where there is none.

@@ -12,11 +12,17 @@ kind}, "bad": {object: why}}.
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
+
+try:
+    import h5py
+except ImportError:  # Only the program needs it, and hdf5 says how to install it.
+    h5py = None
 
 __all__ = ["MAX_DEPTH", "MAX_MEMBERS", "MAX_OBJECTS", "Walk", "main"]
 
@@ -34,7 +40,7 @@ class Walk:
     """One pass over the objects of one file.
 
     Attributes:
-      top: member of the root -> "group", "array" or "link".
+      top: member of the root -> "group", "array", "link" or "damaged".
       bad: object -> why it must not be touched.
     """
 
@@ -45,7 +51,7 @@ class Walk:
           path: of the file.
           skip: objects to leave out: they ended a process before.
           progress: descriptor of the file that names what is being visited.
-          seconds: after which one step ends the process, with SIGALRM.
+          seconds: after which one step ends the process, with SIGALRM; 0: none.
         """
         self.top: dict[str, str] = {}
         self.bad: dict[str, str] = {}
@@ -54,39 +60,36 @@ class Walk:
 
     def run(self) -> None:
         """Visits everything; what cannot be read is noted in `bad`."""
-        import h5py
-
         self._note("/")
         with self._noting("/"), h5py.File(self._path, "r", locking="best-effort") as file:
-            self._visit(file, "", 0)
+            self._visit(file.id, "", 0)
+
+    # h5py's low-level objects from here on: a file may hold a million.
 
     def _visit(self, group: Any, prefix: str, depth: int) -> None:
-        import h5py
-
         if len(group) > MAX_MEMBERS or depth > MAX_DEPTH:
             raise ValueError(f"more than {MAX_MEMBERS} members or {MAX_DEPTH} levels")
         for name in group:
-            path, kind = f"{prefix}/{name}", "link"
-            if path in self._skip:
-                continue
-            self._note(path)
-            with self._noting(path):
-                if isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    kind = self._enter(group[name], path, depth)
+            path, kind = f"{prefix}/{os.fsdecode(name)}", "damaged"
+            if path not in self._skip:
+                self._note(path)
+                with self._noting(path):
+                    is_inside = group.links.get_info(name).type == h5py.h5l.TYPE_HARD
+                    item = h5py.h5o.open(group, name) if is_inside else None
+                    kind = self._enter(item, path, depth)
             if not prefix:
-                self.top[name] = kind
+                self.top[path[1:]] = kind
 
     def _enter(self, item: Any, path: str, depth: int) -> str:
-        import h5py
-
         self._n += 1
         if self._n > MAX_OBJECTS:
             raise ValueError(f"more than {MAX_OBJECTS} objects")
-        _read_attributes(item)
-        if isinstance(item, h5py.Group):
+        if isinstance(item, h5py.h5g.GroupID):
+            _read_attributes(item)
             self._visit(item, path, depth + 1)
             return "group"
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.h5d.DatasetID):
+            _read_attributes(item)
             _check_dataset(item, self._go_on)
             return "array"
         return "link"
@@ -97,7 +100,8 @@ class Walk:
         self._go_on()
 
     def _go_on(self) -> None:
-        signal.alarm(self._seconds)
+        if self._seconds:
+            signal.alarm(self._seconds)
 
     @contextlib.contextmanager
     def _noting(self, path: str) -> Iterator[None]:
@@ -108,32 +112,32 @@ class Walk:
 
 
 def _read_attributes(item: Any) -> None:
-    import h5py
-
-    for name in item.attrs:
-        attribute = h5py.h5a.open(item.id, name.encode("utf-8", "surrogateescape"))
+    if not h5py.h5a.get_num_attrs(item):
+        return
+    is_group = isinstance(item, h5py.h5g.GroupID)
+    attributes = (h5py.Group if is_group else h5py.Dataset)(item).attrs
+    for name in attributes:
+        attribute = h5py.h5a.open(item, os.fsencode(name))
         if attribute.get_storage_size() > _MAX_ATTRIBUTE:
             raise ValueError(f"attribute '{name}' is too large")
-        item.attrs[name]
+        attributes[name]
 
 
 def _check_dataset(dataset: Any, go_on: Callable[[], None]) -> None:
-    """Parses the index of the chunks; elements of varying length are read."""
-    import h5py
-
-    if dataset.chunks and dataset.id.get_create_plist().get_nfilters():
-        limit = 2 * _chunk_bytes(dataset) + 4096
-        dataset.id.chunk_iter(lambda chunk: _check_chunk(chunk.size, limit, go_on))
-    if h5py.check_vlen_dtype(dataset.dtype) is not None or dataset.dtype.kind == "O":
-        for start in range(0, len(dataset) if dataset.ndim else 0, 64):
+    """Parses the index of packed chunks; elements of varying length are read."""
+    properties, dtype = dataset.get_create_plist(), dataset.dtype
+    if properties.get_layout() == h5py.h5d.CHUNKED and properties.get_nfilters():
+        limit = 2 * _chunk_bytes(properties.get_chunk(), dtype.itemsize) + 4096
+        dataset.chunk_iter(lambda chunk: _check_chunk(chunk.size, limit, go_on))
+    if dtype.kind == "O":
+        values = h5py.Dataset(dataset)
+        for start in range(0, len(values) if values.ndim else 0, 64):
             go_on()
-            dataset[start : start + 64]
+            values[start : start + 64]
 
 
-def _chunk_bytes(dataset: Any) -> int:
-    size = dataset.dtype.itemsize
-    for n in dataset.chunks:
-        size *= n
+def _chunk_bytes(shape: Sequence[int], itemsize: int) -> int:
+    size = math.prod(shape) * itemsize
     if size > 2**30:
         raise ValueError(f"chunks of {size} bytes")
     return size
@@ -156,8 +160,6 @@ def _limit_memory(n_bytes: int) -> None:
 
 def main() -> None:
     """Answers one request on standard input."""
-    import h5py  # noqa: F401  Before the limit, which is for what files make it do.
-
     request = json.load(sys.stdin)
     _limit_memory(request["memory"])
     progress = os.open(request["progress"], os.O_WRONLY)

@@ -58,9 +58,7 @@ class MinariReader:
             self._names = [n for n in root.names if n.startswith("episode_")]
         if not self._names:
             raise InputError(f"{self.location}: the dataset holds no episodes (episode_0)")
-        with self._opened(0) as episode:
-            n_steps = _n_steps(episode)
-            self.fields = arrays.fields(dict(episode.arrays()), (n_steps, n_steps + 1))
+        self.fields = arrays.first_readable(len(self), self._describe)
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -100,6 +98,11 @@ class MinariReader:
         paths = [self.location, *([beside] if beside.is_file() else [])]
         return hash_files(paths, self.location.parent)
 
+    def _describe(self, i: int) -> Mapping[str, Field]:
+        with self._opened(i) as episode:
+            n_steps = _n_steps(episode)
+            return arrays.fields(episode.arrays(), (n_steps, n_steps + 1), "observations")
+
     @contextlib.contextmanager
     def _opened(self, i: int) -> Iterator[Group]:
         with hdf5.opened(self.location, self._survey) as root:
@@ -111,7 +114,7 @@ def matches(path: pathlib.Path) -> bool:
     if path.is_file():
         return hdf5.looks_like(
             path,
-            lambda top: any(n.startswith("episode_") and k == "group" for n, k in top.items()),
+            lambda top: any(n.startswith("episode_") for n in top),
             lambda name: name == DATA_FILE,
         )
     return bool(_below(path))

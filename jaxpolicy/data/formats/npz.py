@@ -68,10 +68,7 @@ class NpzReader:
         if not self._files:
             raise InputError(f"{self.location}: no {_SUFFIX} file here")
         self.declared = Declared()
-        with _opened(self._files[0]) as stored:
-            n_steps = _n_steps(stored, self._files[0])
-            steps = {n: a for n, a in stored.items() if a.shape}
-            self.fields = arrays.fields(steps, (n_steps,))
+        self.fields = arrays.first_readable(len(self), self._describe)
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -110,6 +107,11 @@ class NpzReader:
         """Digest of the files."""
         root = self.location if self.location.is_dir() else self.location.parent
         return hash_files(self._files, root)
+
+    def _describe(self, i: int) -> Mapping[str, Field]:
+        with _opened(self._files[i]) as stored:
+            steps = {n: a for n, a in stored.items() if a.shape}
+            return arrays.fields(steps, (_n_steps(stored, self._files[i]),))
 
 
 def matches(path: pathlib.Path) -> bool:

@@ -76,10 +76,7 @@ class RobomimicReader:
         self._check_distinct()
         if not self._places:
             raise InputError(f"{self.location}: the dataset holds no demonstrations (data/demo_0)")
-        with self._opened(0) as (data, demo):
-            stored = demo.arrays(_LEFT_OUT)
-            self.fields = arrays.fields(stored, (_n_steps(demo),))
-            self.declared = _declared(data)
+        self.fields, self.declared = arrays.first_readable(len(self), self._describe)
 
     def __len__(self) -> int:
         """Number of demonstrations, failed ones included."""
@@ -112,6 +109,10 @@ class RobomimicReader:
         root = self.location if self.location.is_dir() else self.location.parent
         return hash_files(self._files, root)
 
+    def _describe(self, i: int) -> tuple[Mapping[str, Field], Declared]:
+        with self._opened(i) as (data, demo):
+            return arrays.fields(demo.arrays(_LEFT_OUT), (_n_steps(demo),), "obs/"), _declared(data)
+
     def _list(self, path: pathlib.Path) -> list[_Place]:
         """The demonstrations of one file, demo_2 before demo_10."""
         with hdf5.opened(path, self._surveys[path]) as root:
@@ -130,9 +131,10 @@ class RobomimicReader:
         seen: dict[str, pathlib.Path] = {}
         first = {p.path: i for i, p in reversed(list(enumerate(self._places)))}
         for path, i in first.items() if len(first) > 1 else ():
-            with self._opened(i) as (_, demo):
+            digest = ""
+            with contextlib.suppress(InputError), self._opened(i) as (_, demo):
                 digest = arrays.digest({"actions": demo.array("actions")}, (0, None), "")
-            if digest in seen:
+            if digest and digest in seen:
                 raise InputError(
                     f"{path.parent}: {seen[digest].name} and {path.name} hold the same "
                     "demonstrations; name one file"
@@ -168,7 +170,7 @@ def matches(path: pathlib.Path) -> bool:
     """Whether `path` is, or holds first of all, an HDF5 file with a group `data`."""
     return hdf5.looks_like(
         path,
-        lambda top: top.get("data") == "group",
+        lambda top: top.get("data") in ("group", "damaged"),
         lambda name: name != "main_data.hdf5" and not name.startswith("episode_"),
     )
 
