@@ -91,9 +91,11 @@ class Tables:
         """
         with self._lend(path) as opened:
             _require(opened, columns)
-            yield from opened.file.iter_batches(
+            for batch in opened.file.iter_batches(
                 _BATCH_ROWS, columns=list(columns), use_threads=False
-            )
+            ):
+                batch.validate(full=True)
+                yield batch
 
     @contextlib.contextmanager
     def _lend(self, path: pathlib.Path) -> Iterator[_Open]:
@@ -144,15 +146,24 @@ def _group_rows(opened: _Open, group: int, start: int, stop: int, columns: list[
 
 
 def _group_bytes(opened: _Open, group: int, columns: Sequence[str]) -> int:
-    """What the footer claims that `columns` take, at least 8 bytes a value."""
+    """What the footer claims that `columns` take; all columns, where rows vary in size.
+
+    The footer's entries for single columns are not touched: pyarrow ends the process on some
+    damaged ones.
+    """
     row_group = opened.file.metadata.row_group(group)
-    chunks = (row_group.column(c) for c in range(row_group.num_columns))
-    wanted = [c for c in chunks if any(_is_of(c.path_in_schema, n) for n in columns)]
-    return sum(max(c.total_uncompressed_size, 8 * c.num_values) for c in wanted)
+    widths = [_width(opened.file.schema_arrow.field(c).type) for c in columns]
+    fixed = 8 * row_group.num_rows * sum(w or 0 for w in widths)
+    return max(fixed, row_group.total_byte_size if None in widths else 0)
 
 
-def _is_of(path: str, column: str) -> bool:
-    return path == column or path.startswith(column + ".")
+def _width(kind: Any) -> int | None:
+    """Numbers in a row of this type; None where that varies."""
+    types = package("pyarrow").types
+    if types.is_fixed_size_list(kind):
+        inner = _width(kind.value_type)
+        return None if inner is None else inner * kind.list_size
+    return 1 if types.is_primitive(kind) else None
 
 
 def _streamed(opened: _Open, group: int, start: int, stop: int, columns: list[str]) -> Any:

@@ -93,6 +93,8 @@ class _Open:
 
     def _prepare(self, shape: tuple[int, ...]) -> None:
         height, width = shape[:2]
+        if self.stream.codec_context is None:
+            raise InputError(f"{self.path}: the video is damaged or of a codec that PyAV lacks")
         if (self.stream.height, self.stream.width) != (height, width):
             raise InputError(
                 f"{self.path}: the video is {self.stream.height} x {self.stream.width}, "
