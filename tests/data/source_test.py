@@ -3,23 +3,41 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxpolicy.data import SOURCES, DataConfig, EpisodeSource, MemorySource, open_source
-from jaxpolicy.data.formats import rlds_writer
+from jaxpolicy.data import SOURCES, DataConfig, EpisodeSource, MemorySource, detect, open_source
+from jaxpolicy.data.formats import rlds_writer, robomimic_writer
 from jaxpolicy.data.source import check_episode, content_hash
 from jaxpolicy.specs import ArraySpec, InputError
 from tests.data.episodes import BRIDGE, SPEC, assert_same, make_episode
+from tests.data.formats import examples
 
 EPISODES = [make_episode(i) for i in range(3)]
 
 
-@pytest.fixture(params=["memory", *SOURCES])
+# How EPISODES are written in the formats that keep all of them exactly.
+WRITERS = {
+    "rlds": lambda path: rlds_writer.write(path, EPISODES, SPEC, "lift", "png"),
+    "robomimic": lambda path: robomimic_writer.write(path, EPISODES, SPEC, "Lift"),
+}
+
+
+@pytest.fixture(params=["memory", *WRITERS])
 def source(request, tmp_path):
-    """Every registered format with the same three episodes."""
+    """The same three episodes in every format that can hold them."""
     if request.param == "memory":
         return MemorySource(EPISODES, SPEC)
-    assert request.param == "rlds", "write EPISODES in the new format here"
-    rlds_writer.write(tmp_path / "d", EPISODES, SPEC, "lift", "png")
-    return open_source(tmp_path / "d", request.param, DataConfig())
+    path = tmp_path / f"d.{request.param}"
+    WRITERS[request.param](path)
+    return open_source(path, request.param, DataConfig())
+
+
+@pytest.fixture(params=sorted(set(SOURCES) - set(WRITERS)))
+def example(request, tmp_path):
+    """(format, a small dataset of it), for formats of which others write the files."""
+    if request.param == "lerobot":
+        return request.param, examples.FOREIGN / "lerobot_v3_images"
+    path = tmp_path / ("episode_0" + examples.SUFFIX[request.param])
+    examples.MAKERS[request.param](path)
+    return request.param, path
 
 
 class TestContract:
@@ -47,6 +65,21 @@ class TestContract:
         assert source.fingerprint() == source.fingerprint()
 
 
+def test_contract_of_formats_that_others_write(example):
+    name, path = example
+    source = open_source(path, name)
+    assert detect(path) == name
+    assert isinstance(source, EpisodeSource)
+    for i in (len(source) - 1, 0):
+        assert_same(source[i], source.load(i))
+        bare = source.load(i, ())
+        assert len(bare) == len(source[i])
+        assert not any(k.startswith(("image/", "mask/")) for k in bare.observation)
+        check_episode(source[i], source.spec.observation)
+        assert source.content_hash(i) == source.content_hash(i)
+    assert source.fingerprint() == open_source(path, name).fingerprint()
+
+
 def test_fingerprint_of_memory_follows_content():
     first = MemorySource(EPISODES, SPEC).fingerprint()
     assert MemorySource(EPISODES[:2], SPEC).fingerprint() != first
@@ -68,11 +101,11 @@ def test_detection():
 
 
 def test_unknown_formats_and_places_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"data.format must be 'auto' or one of \[.*'rlds'.*\], got"):
+    with pytest.raises(InputError, match=r"data.format must be 'auto' or one of \[.*'rlds'.*\]"):
         open_source(BRIDGE, "csv")
     with pytest.raises(InputError, match="nowhere: no such dataset"):
         open_source(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="not a dataset of a known format. Looked for .*rlds: a folder with"):
+    with pytest.raises(InputError, match="of a known format. Looked for .*rlds: a folder with"):
         open_source(tmp_path)
 
 

@@ -4,61 +4,23 @@ import contextlib
 import pathlib
 import tempfile
 
-import numpy as np
 import pytest
 
 hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis")
 
 from hypothesis import strategies as st  # noqa: E402
 
-from jaxpolicy.data import images, open_source  # noqa: E402
-from jaxpolicy.data.formats import hdf5, robomimic_writer  # noqa: E402
+from jaxpolicy.data import open_source  # noqa: E402
+from jaxpolicy.data.formats import hdf5  # noqa: E402
 from jaxpolicy.specs import InputError  # noqa: E402
 from jaxpolicy.types import Episode  # noqa: E402
-from tests.data.episodes import SPEC, make_episode  # noqa: E402
 from tests.data.formats import hdf5_files  # noqa: E402
-from tests.data.formats.hdf5_files import FOREIGN  # noqa: E402
+from tests.data.formats.examples import MAKERS, SUFFIX  # noqa: E402
 
 # One child, which costs 0.3 s, walks all files of an example; nothing is walked for npz. The
 # first example of hypothesis is the simplest: files without a change.
 N_FILES, N_EXAMPLES = 20, 2
 N_FILES_NPZ, N_EXAMPLES_NPZ = 4, 40
-
-
-def robomimic(path):
-    robomimic_writer.write(path, [make_episode(i, 2) for i in range(2)], SPEC, "Lift")
-
-
-def aloha(path):
-    frame = np.frombuffer(images.encode(hdf5_files.pictures(1)[0]), np.uint8)
-    arrays = {
-        "observations/qpos": np.zeros((2, 14)),
-        "observations/images/cam": np.stack([frame, frame]),
-        "action": np.zeros((2, 14)),
-    }
-    hdf5_files.write(path, arrays, {"/": {"sim": True, "task": "insertion"}})
-
-
-def minari(path):
-    data = FOREIGN / "minari_dict" / "push" / "random-v0" / "data" / "main_data.hdf5"
-    path.write_bytes(data.read_bytes())
-
-
-def d4rl(path):
-    flags = np.arange(6) == 3
-    names = ("observations", "actions", "infos/qpos")
-    arrays = {n: np.zeros((6, 2), np.float32) for n in names}
-    hdf5_files.write(path, {**arrays, "rewards": flags * 1.0, "terminals": flags})
-
-
-def npz(path):
-    steps = np.zeros((3, 2))
-    values = {"action": steps, "state": steps, "image_top": hdf5_files.pictures(3, 4, 4)}
-    np.savez_compressed(path, **values, task=np.array("lift"), success=np.array(True))
-
-
-MAKERS = {f.__name__: f for f in (robomimic, aloha, minari, d4rl, npz)}
-SUFFIX = {"npz": ".npz"}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +29,7 @@ def valid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("valid")
     found = {}
     for name, make in MAKERS.items():
-        path = folder / (name + SUFFIX.get(name, ".hdf5"))
+        path = folder / (name + SUFFIX[name])
         make(path)
         found[name] = path.read_bytes()
     return found
@@ -106,7 +68,7 @@ def read_all(path, name):
 
 def check(name, data, changes, monkeypatch):
     """Types of what comes of every file."""
-    suffix = SUFFIX.get(name, ".hdf5")
+    suffix = SUFFIX[name]
     with tempfile.TemporaryDirectory() as folder, monkeypatch.context() as patch:
         paths = []
         for i, change in enumerate(changes):
@@ -147,6 +109,6 @@ def test_mutants_are_read_or_refused(valid, name, monkeypatch):
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_files_are_valid(valid, name, monkeypatch, tmp_path):
     hdf5_files.walk_here(monkeypatch)
-    path = tmp_path / ("e" + SUFFIX.get(name, ".hdf5"))
+    path = tmp_path / ("e" + SUFFIX[name])
     path.write_bytes(valid[name])
     assert all(isinstance(e, Episode) for e in read_all(path, name))
