@@ -7,18 +7,22 @@
 
 VENV ?= .venv
 INTEROP_VENV ?= .venv-interop
+PEERS_VENV ?= .venv-peers
 PYTHON ?=
+# LeRobot wants Python 3.12.
+PEERS_PYTHON ?= $(shell .ci/venv --find 3.12)
 ARGS ?=
 
 BIN := $(VENV)/bin
 CODE := jaxpolicy launch configs benchmarks tests
+PEERS_TESTS := tests/interop/lerobot_test.py tests/interop/robomimic_test.py
 # Workers share the machine; see tests/conftest.py for what each of them may use.
 PYTEST_FLAGS := -n auto --maxprocesses=4 --dist=worksteal
-UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
-	--python-version 3.11
+UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop lint bench lock clean distclean venv venv-interop
+.PHONY: help demo test test-interop test-peers lint bench bench-loader lock clean distclean \
+	venv venv-interop venv-peers
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +36,9 @@ test: venv  ## the test suite
 test-interop: venv-interop  ## tests that need TensorFlow or Gymnasium-Robotics, in an environment of its own
 	$(INTEROP_VENV)/bin/python -m pytest tests/interop -n 0 $(ARGS)
 
+test-peers: venv-peers  ## LeRobot and robomimic read what we write, in an environment of its own
+	$(PEERS_VENV)/bin/python -m pytest -n 0 -rs $(PEERS_TESTS) $(ARGS)
+
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check $(wildcard $(CODE))
 	$(BIN)/mypy $(wildcard jaxpolicy launch configs)
@@ -39,20 +46,30 @@ lint: venv  ## ruff and mypy
 bench: venv  ## the benchmarks, one after the other
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
 
+bench-loader: venv venv-peers  ## our loader beside LeRobot's and tf.data, on the same episodes
+	$(BIN)/python benchmarks/loader.py --peers --peers_python=$(PEERS_VENV)/bin/python $(ARGS)
+
 lock:  ## pin requirements anew from pyproject.toml (needs uv)
-	$(UV_COMPILE) --extra all --extra test --extra lint pyproject.toml -o requirements.lock
-	$(UV_COMPILE) --extra all --extra test --extra tflite-loops --extra interop pyproject.toml \
-		-o requirements-interop.lock
+	$(UV_COMPILE) --python-version 3.11 --extra all --extra test --extra lint pyproject.toml \
+		-o requirements.lock
+	$(UV_COMPILE) --python-version 3.11 --extra all --extra test --extra tflite-loops \
+		--extra interop pyproject.toml -o requirements-interop.lock
+	$(UV_COMPILE) --python-version 3.12 --extra peers --extra lerobot --extra hdf5 --extra test \
+		--no-emit-package egl-probe pyproject.toml -o requirements-peers.lock
 
 clean:  ## remove caches and build outputs; keeps environments and runs
 	rm -rf build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the environments
-	rm -rf .venv .venv312 $(VENV) $(INTEROP_VENV)
+	rm -rf .venv .venv312 $(VENV) $(INTEROP_VENV) $(PEERS_VENV)
 
 venv:
 	@PYTHON="$(PYTHON)" .ci/venv "$(VENV)" requirements.lock
 
 venv-interop:
 	@PYTHON="$(PYTHON)" .ci/venv "$(INTEROP_VENV)" requirements-interop.lock
+
+venv-peers:
+	@test -n "$(PEERS_PYTHON)" || { echo "error: no working Python 3.12 was found, which LeRobot needs" >&2; exit 1; }
+	@PYTHON="$(PEERS_PYTHON)" .ci/venv "$(PEERS_VENV)" requirements-peers.lock
