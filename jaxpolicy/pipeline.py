@@ -13,7 +13,9 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +25,14 @@ from brax.envs.base import Env
 
 from jaxpolicy import atomic, schema, sim
 from jaxpolicy.collect import expert
-from jaxpolicy.data import action_kind, cache, detect, open_source
+from jaxpolicy.data import WRITERS, action_kind, cache, detect, open_source
 from jaxpolicy.data.action_kind import Guess
 from jaxpolicy.data.cleaning import RULES
 from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.data.mapping import Layout
 from jaxpolicy.data.process import Processed, select_spec
 from jaxpolicy.data.process import load as load_processed
+from jaxpolicy.data.source import EpisodeSource, check_episode
 from jaxpolicy.data.splits import PARTS
 from jaxpolicy.deploy.runtime import PolicyRuntime
 from jaxpolicy.evaluation import latency as latency_lib
@@ -43,13 +46,14 @@ from jaxpolicy.specs import PolicyManifest
 from jaxpolicy.training import factory, loop, prepare, run_directory
 from jaxpolicy.training.factory import LoadedPolicy
 from jaxpolicy.training.prepare import Opened
-from jaxpolicy.types import DatasetSpec
+from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = [
     "ARTEFACTS",
     "POLICIES",
     "Summary",
     "collect",
+    "convert",
     "evaluate",
     "evaluate_offline",
     "evaluation_path",
@@ -195,6 +199,64 @@ def process(
         for n, entry in enumerate(prepare.entries(config, workdir))
     )
     return tuple(o.processed for o in opened)
+
+
+def convert(
+    config: ExperimentConfig, to: str, output: PathLike, progress: Progress | None = None
+) -> tuple[int, dict[int, str]]:
+    """Writes the dataset of `config` in another format.
+
+    Every camera and every episode goes along, failed ones too; those that cannot be read
+    are left out where data.cleaning.corrupt allows it.
+
+    Args:
+      config: `dataset` and how it is read.
+      to: key of data.WRITERS.
+      output: new folder or file.
+      progress: called with (episodes read, episodes in all).
+
+    Returns:
+      Number of episodes written, and source index -> why it was left out.
+    """
+    if to not in WRITERS:
+        raise InputError(f"--to must be one of {sorted(WRITERS)}, got '{to}'")
+    if not config.dataset:
+        raise InputError("--config.dataset must name the dataset to convert")
+    source = open_source(config.dataset, config.data.format, config.data)
+    action = select_spec(source.spec, config.data).action
+    spec = dataclasses.replace(source.spec, action=action)
+    left_out: dict[int, str] = {}
+    episodes = _readable(source, config.data.cleaning.corrupt, left_out, progress)
+    name = re.sub(r"\W", "_", f"{config.name}")
+    return WRITERS[to](output, episodes, spec, name), left_out
+
+
+def _readable(
+    source: EpisodeSource, corrupt: str, left_out: dict[int, str], progress: Progress | None
+) -> Iterator[Episode]:
+    times: Counter[str] = Counter()
+    for i in range(len(source)):
+        try:
+            episode = source.load(i)
+            check_episode(episode, source.spec.observation)
+        except InputError as e:
+            if corrupt == "error":
+                raise
+            left_out[i] = str(e)
+        else:
+            yield _renamed(episode, times)
+        if progress:
+            progress(i + 1, len(source))
+
+
+def _renamed(episode: Episode, times: Counter[str]) -> Episode:
+    """Gives ids that were seen before a number of their own."""
+    name = episode.metadata.episode_id
+    times[name] += 1
+    if times[name] == 1:
+        return episode
+    metadata = dataclasses.replace(episode.metadata, episode_id=f"{name}~{times[name]}")
+    return dataclasses.replace(episode, metadata=metadata)
 
 
 def _opened(config: ExperimentConfig, workdir: PathLike) -> Iterator[Opened]:

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxpolicy.data.config import CleaningConfig, DataConfig
-from jaxpolicy.data.formats import aloha, d4rl, lerobot, minari, npz, rlds, robomimic
+from jaxpolicy.data.formats import (
+    aloha,
+    d4rl,
+    lerobot,
+    lerobot_writer,
+    minari,
+    npz,
+    rlds,
+    rlds_writer,
+    robomimic,
+    robomimic_writer,
+)
 from jaxpolicy.data.mapped import MappedSource
 from jaxpolicy.data.reader import Reader
 from jaxpolicy.data.resample import ResampledSource
@@ -15,6 +26,7 @@ from jaxpolicy.specs import InputError
 
 __all__ = [
     "SOURCES",
+    "WRITERS",
     "CleaningConfig",
     "DataConfig",
     "EpisodeSource",
@@ -57,6 +69,13 @@ SOURCES: dict[str, Format] = {
         d4rl.D4rlReader, d4rl.matches, "one HDF5 with 'observations', 'actions', 'terminals'"
     ),
     "npz": Format(npz.NpzReader, npz.matches, "a folder of .npz files"),
+}
+
+# Formats that can be written: write(path, episodes, spec, name) -> number of episodes.
+WRITERS: dict[str, Callable[..., int]] = {
+    "rlds": rlds_writer.write,
+    "lerobot": lerobot_writer.write,
+    "robomimic": robomimic_writer.write,
 }
 
 

@@ -1,0 +1,36 @@
+"""Writes a dataset in another format: RLDS, LeRobot v3.0 or robomimic HDF5.
+
+Reads whatever launch.process reads; every camera and episode goes along, failed ones too.
+Episodes that cannot be read are left out and listed.
+
+Example:
+  python -m launch.convert --config=configs/bc_dataset.py \
+      --config.dataset=tests/data/foreign/lerobot_v3_images --to=robomimic --output=runs/demo.hdf5
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from jaxpolicy import pipeline
+from launch import cli, show
+
+CONFIG = cli.define_config()
+TO = flags.DEFINE_enum("to", None, ["rlds", "lerobot", "robomimic"], "Format.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "New folder, or file for robomimic.", required=True)
+
+
+def main() -> int:
+    """Converts and prints how many episodes were written."""
+    config = cli.config_from(CONFIG)
+    with show.bars() as bar:
+        n, left_out = pipeline.convert(config, TO.value, OUTPUT.value, bar("convert"))
+    show.text(f"{n} episodes written, {len(left_out)} left out")
+    for index, why in left_out.items():
+        show.text(f"  {index}: {why}")
+    show.paths([Path(OUTPUT.value)])
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
