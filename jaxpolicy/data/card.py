@@ -226,9 +226,16 @@ def _frames(episode: Episode) -> list[dict[str, str]]:
     for key, frames in sorted(episode.observation.items()):
         if is_camera(key):
             frame = frames[len(frames) // 2]
-            title = f"{key.removeprefix('image/')}, episode {episode.metadata.episode_id}"
             blank = "yes" if images.is_blank(frame[None]) else ""
-            shown.append({"camera": key, "title": title, "data": _thumbnail(frame), "blank": blank})
+            shown.append(
+                {
+                    "camera": key.removeprefix("image/"),
+                    "episode": episode.metadata.episode_id,
+                    "task": episode.metadata.task or episode.language_instruction,
+                    "data": _thumbnail(frame),
+                    "blank": blank,
+                }
+            )
     return shown
 
 

@@ -1,6 +1,7 @@
 """The dataset card as one page of HTML that needs nothing else."""
 
 import html
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ def page(card: Mapping[str, Any], pictures: Sequence[Mapping[str, str]]) -> str:
 
     Args:
       card: contents of card.json.
-      pictures: title and JPEG data in base64.
+      pictures: camera, episode, task and JPEG data in base64, episode by episode.
     """
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Dataset card</title>"
@@ -40,7 +41,7 @@ def page(card: Mapping[str, Any], pictures: Sequence[Mapping[str, str]]) -> str:
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return html.escape(str(value).encode("utf-8", "replace").decode())
 
 
 def _section(title: str, body: str) -> str:
@@ -68,13 +69,13 @@ def _summary(card: Mapping[str, Any]) -> str:
     hours = "" if card["hours"] is None else f", {card['hours']:.2f} h at {card['control_hz']:g} Hz"
     cameras = ", ".join(f"{c} {h} x {w}" for c, (h, w, _) in card["cameras"].items()) or "none"
     rows = [
-        ("Episodes found", counts["found"]),
-        ("kept", counts["kept"]),
+        ("Episodes found", f"{counts['found']:,}"),
+        ("kept", f"{counts['kept']:,}"),
         ("train, val, test", f"{counts['train']:,}, {counts['val']:,}, {counts['test']:,}"),
         ("Steps", f"{counts['steps']:,}{hours}"),
         ("Length", f"{lengths['min']} to {lengths['max']}, median {lengths['median']:g}"),
         ("Success of all found", f"{rate} ({success['unknown']:,} do not say)"),
-        ("Tasks", card["tasks"]["n"]),
+        ("Tasks", f"{card['tasks']['n']:,}"),
         ("Cameras", cameras),
         ("Action", f"{card['action_kind']}"),
     ]
@@ -82,11 +83,25 @@ def _summary(card: Mapping[str, Any]) -> str:
 
 
 def _figures(pictures: Sequence[Mapping[str, str]]) -> str:
-    return "".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{p["data"]}">'
-        f"<figcaption>{_text(p['title'])}</figcaption></figure>"
-        for p in pictures
-    )
+    """A row of cameras for every episode."""
+    rows = []
+    for episode, shown in itertools.groupby(pictures, key=lambda p: p["episode"]):
+        cameras = list(shown)
+        figures = "".join(
+            f'<figure><img alt="" src="data:image/jpeg;base64,{p["data"]}">'
+            f"<figcaption>{_text(p['camera'])}</figcaption></figure>"
+            for p in cameras
+        )
+        title = (
+            f"{_short(episode)}: {cameras[0]['task']}" if cameras[0]["task"] else _short(episode)
+        )
+        rows.append(f'<p title="{_text(episode)}">{_text(title)}</p>{figures}')
+    return "".join(rows)
+
+
+def _short(name: str, length: int = 48) -> str:
+    """The end of a long name."""
+    return name if len(name) <= length else f"…{name[-length:]}"
 
 
 def _histogram(counts: Sequence[int], width: int = 180, height: int = 36) -> str:
@@ -126,7 +141,7 @@ def _columns(columns: Sequence[Mapping[str, Any]]) -> str:
 def _dropped(dropped: Mapping[str, Any]) -> str:
     rows = []
     for rule, found in dropped.items():
-        listed = [f"{e['episode_id']} {e['why']}".strip() for e in found["episodes"][:10]]
+        listed = [f"{_short(e['episode_id'])} {e['why']}".strip() for e in found["episodes"][:10]]
         more = found["count"] - len(listed)
         text = "; ".join(listed) + (f"; and {more:,} more" if more > 0 else "")
         rows.append((_cell(rule), _cell(found["count"]), _cell(text)))
