@@ -20,6 +20,11 @@ WRITERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _walk_here(monkeypatch):
+    examples.hdf5_files.walk_here(monkeypatch)
+
+
 @pytest.fixture(params=["memory", *WRITERS])
 def source(request, tmp_path):
     """The same three episodes in every format that can hold them."""

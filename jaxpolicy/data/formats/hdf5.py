@@ -260,11 +260,11 @@ class Group:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Members by number, readable or not."""
+        """Members by number, readable or not; names that damage made unprintable are left out."""
         with _guard(self.where):
             if len(self._value) > hdf5_probe.MAX_MEMBERS:
                 raise InputError(f"{self.where}: holds over {hdf5_probe.MAX_MEMBERS} members")
-            return tuple(sorted(self._value, key=natural))
+            return tuple(sorted(filter(str.isprintable, self._value), key=natural))
 
     def __contains__(self, name: str) -> bool:
         # Asks for the link alone: what it leads to is not opened, and there may be many others.

@@ -184,8 +184,9 @@ def _opened(path: pathlib.Path) -> Iterator[dict[str, "NpzArray"]]:
         entries = archive.infolist()
         if len(entries) > _MAX_ARRAYS:
             raise InputError(f"{path}: holds over {_MAX_ARRAYS} arrays")
-        found = {_name(e): NpzArray(archive, e, f"{path}: '{_name(e)}'") for e in entries}
-        yield found
+        # Names that damage made unprintable are left out.
+        named = {_name(e): e for e in entries if e.filename.isprintable()}
+        yield {n: NpzArray(archive, e, f"{path}: '{n}'") for n, e in named.items()}
 
 
 def _name(entry: zipfile.ZipInfo) -> str:

@@ -24,7 +24,7 @@ def aloha(path):
 
 
 def minari(path):
-    data = FOREIGN / "minari_dict" / "push" / "random-v0" / "data" / "main_data.hdf5"
+    data = FOREIGN / "minari_flat" / "pendulum" / "random-v0" / "data" / "main_data.hdf5"
     path.write_bytes(data.read_bytes())
 
 

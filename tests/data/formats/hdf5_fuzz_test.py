@@ -19,8 +19,8 @@ from tests.data.formats.examples import MAKERS, SUFFIX  # noqa: E402
 
 # One child, which costs 0.3 s, walks all files of an example; nothing is walked for npz. The
 # first example of hypothesis is the simplest: files without a change.
-N_FILES, N_EXAMPLES = 20, 2
-N_FILES_NPZ, N_EXAMPLES_NPZ = 4, 40
+N_FILES, N_EXAMPLES = 16, 2
+N_FILES_NPZ, N_EXAMPLES_NPZ = 4, 30
 
 
 @pytest.fixture(scope="module")

@@ -179,13 +179,17 @@ DAMAGE = {
     "objects": (saved(state=np.array([Evil()])), "'state': holds Python objects"),
     "absurd": (member("state", header((10**12, 2))), "claims .1000000000000, 2. float64, 16"),
     "negative": (member("state", header((-1, -2))), "claims .-1, -2. float64"),
+    "name": (
+        lambda p: change_bytes(p, lambda b: b.replace(b"state.npy", b"st\nte.npy")),
+        "field 'state' is missing",
+    ),
     "no header": (member("state", b"\x93NUM"), "'state': truncated or corrupt"),
     "other version": (member("state", b"\x93NUMPY\x09\x00" + bytes(80)), "version .9, 0."),
     "code": (member("state", header("__import__('os')")), "'state': truncated or corrupt"),
     "deep": (member("state", header("(" * 3000)), "'state': truncated or corrupt"),
     "method": (member("state", b"", zipfile.ZIP_BZIP2), "must be stored or deflated, is 12"),
     "forged": (forge_sizes, "bytes cannot unpack to 3000000000"),
-    "bomb": (member("state", header((10**8,)) + bytes(8 * 10**7)), "claims .100000000. float64"),
+    "bomb": (member("state", header((10**8,)) + bytes(10**7)), "claims .100000000. float64"),
 }
 
 

@@ -12,12 +12,19 @@ from jaxpolicy.data.formats import robomimic_writer
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, assert_same, make_episode
+from tests.data.formats import hdf5_files
+
+
+@pytest.fixture
+def _walk_here(monkeypatch):
+    hdf5_files.walk_here(monkeypatch)
 
 
 def write(path, episodes, **options):
     return robomimic_writer.write(path, episodes, SPEC, "Lift", **options)
 
 
+@pytest.mark.usefixtures("_walk_here")
 @pytest.mark.parametrize("compression", robomimic_writer.COMPRESSIONS)
 def test_round_trip_keeps_everything(tmp_path, compression):
     success = (True, False, None)
