@@ -120,4 +120,5 @@ def open_source(
     if not config.resample_hz:
         return source
     kind = config.action_kind or source.spec.action.kind
-    return ResampledSource(source, config.resample_hz, kind, config.control_hz)
+    names = config.action_names
+    return ResampledSource(source, config.resample_hz, kind, config.control_hz, names)

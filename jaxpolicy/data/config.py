@@ -118,8 +118,11 @@ class DataConfig:
         for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise InputError(f"data.{name} must not be negative, got {getattr(self, name)}")
-        if any("=" not in pair for pair in self.camera_keys):
+        pairs = [pair.partition("=") for pair in self.camera_keys]
+        if not all(camera and field for camera, _, field in pairs):
             raise InputError(f"data.camera_keys must be pairs camera=field, got {self.camera_keys}")
+        if len({camera for camera, _, _ in pairs}) < len(pairs):
+            raise InputError(f"data.camera_keys must name no camera twice, got {self.camera_keys}")
 
 
 _NOT_NEGATIVE = (

@@ -72,7 +72,7 @@ class MappedSource:
             observation |= self._camera(steps, key, where)
         return Episode(
             observation=observation,
-            action=self._concatenate(steps, self.layout.action, where).astype(np.float32),
+            action=_cast(self._concatenate(steps, self.layout.action, where)),
             reward=_reward(steps, where),
             is_terminal=steps.is_terminal,
             language_instruction=steps.instruction,
@@ -102,7 +102,7 @@ class MappedSource:
     def _join(self, steps: Steps, key: str, where: str) -> np.ndarray:
         spec = self.spec[key]
         joined = self._concatenate(steps, self.layout.observation[key], where)
-        return joined.reshape(steps.n_steps, *spec.shape).astype(spec.dtype)
+        return _cast(joined, spec.dtype).reshape(steps.n_steps, *spec.shape)
 
     def _concatenate(self, steps: Steps, columns: Sequence[Column], where: str) -> np.ndarray:
         """Columns side by side, [T, D]."""
@@ -143,4 +143,10 @@ def _reward(steps: Steps, where: str) -> np.ndarray:
         return np.zeros(steps.n_steps, np.float32)
     if steps.reward.size != steps.n_steps:
         raise InputError(f"{where}: {steps.reward.size} rewards for {steps.n_steps} steps")
-    return steps.reward.reshape(-1).astype(np.float32)
+    return _cast(steps.reward.reshape(-1))
+
+
+def _cast(values: np.ndarray, dtype: str = "float32") -> np.ndarray:
+    """What is too large becomes infinite, which the scan reports."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)

@@ -126,6 +126,7 @@ def layout(
         cannot play its part, or no action.
     """
     if declared.spec is not None:
+        _check_not_configured(config, where)
         return _declared(fields, declared, declared.spec, where)
     action = _action(fields, declared, config, where)
     observation = {
@@ -148,6 +149,16 @@ def layout(
         spec,
         _rows(fields, {**observation, "action": action}),
     )
+
+
+def _check_not_configured(config: DataConfig, where: str) -> None:
+    """Raises InputError where keys are configured for a dataset that needs none."""
+    given = [k for k in ("camera_keys", "action_keys", "proprio_keys") if getattr(config, k)]
+    if given:
+        raise InputError(
+            f"{where}: declares itself what each field is; leave data.{given[0]} empty, and "
+            "choose with data.cameras, data.proprio"
+        )
 
 
 def _declared(
@@ -205,7 +216,7 @@ def _column(fields: Mapping[str, Field], key: str, where: str) -> Column:
 
 
 def _is_vector(field: Field) -> bool:
-    return field.kind == "number" and len(field.shape) <= 1 and None not in field.shape
+    return field.kind == "number" and len(field.shape) <= 1 and all(field.shape)
 
 
 def _is_picture(field: Field) -> bool:

@@ -30,12 +30,20 @@ def deal(weights: Sequence[float], period: int = _PERIOD) -> np.ndarray:
 
     Returns:
       int64 [period + 1, n_datasets]; row p sums to p.
+
+    Raises:
+      InputError: a weight so small that its dataset would never be dealt a sample.
     """
     wanted = np.asarray(weights, float) / np.sum(weights)
     table = np.zeros((period + 1, len(wanted)), np.int64)
     for p in range(period):
         table[p + 1] = table[p]
         table[p + 1, np.argmax(wanted * (p + 1) - table[p])] += 1
+    if not table[-1].all():
+        raise InputError(
+            f"mixture: a dataset would get less than one in {period} samples; raise its weight, "
+            f"got {list(weights)}"
+        )
     return table
 
 
@@ -43,7 +51,7 @@ class MixtureLoader:
     """A BatchLoader over loaders of several datasets.
 
     Attributes:
-      mode: "device" where every part is, else "host".
+      mode: "device" where every part is, "stream" where any part is, else "host".
       reason: those of the parts.
     """
 
@@ -65,8 +73,7 @@ class MixtureLoader:
         self._loaders, self._table = tuple(loaders), deal(weights)
         self._size, self._window = batch_size // jax.process_count(), window
         self._batch_size = batch_size
-        resident = all(part.mode == "device" for part in loaders)
-        self.mode = "device" if resident else "host"
+        self.mode = _joint_mode({part.mode for part in loaders})
         self.reason = "mixture of " + "; ".join(part.reason for part in loaders)
 
     @property
@@ -121,6 +128,12 @@ class MixtureLoader:
         observation = {k: np.concatenate([_column(o, k) for o in observations]) for k in keys}
         action = np.concatenate([b.action for b in batches])
         return Batch(observation, action, np.concatenate([b.action_mask for b in batches]))
+
+
+def _joint_mode(modes: set[str]) -> str:
+    if modes == {"device"}:
+        return "device"
+    return "stream" if "stream" in modes else "host"
 
 
 def _cached(part: BatchLoader) -> Loader:
@@ -179,7 +192,7 @@ def _match(a: DatasetSpec, b: DatasetSpec, where: str, image_size: int) -> None:
             f"{where} do not hold the same: {different} is in one of them alone; choose with "
             "data.cameras, camera_keys, proprio_keys, language"
         )
-    for key in keys[0]:
+    for key in sorted(keys[0]):
         if a[key].shape != b[key].shape and not (is_camera(key) and image_size):
             hint = "; set data.image_size" if is_camera(key) else ""
             raise InputError(
@@ -190,6 +203,20 @@ def _match(a: DatasetSpec, b: DatasetSpec, where: str, image_size: int) -> None:
             f"{where}: actions are {b.action.kind} [{b.action.size}] and {a.action.kind} "
             f"[{a.action.size}]"
         )
+    _match_units(a, b, where)
+
+
+def _match_units(a: DatasetSpec, b: DatasetSpec, where: str) -> None:
+    """Rates and units must agree where both datasets tell them ("1": nobody said)."""
+    rates = b.action.control_hz, a.action.control_hz
+    if all(rates) and rates[0] != rates[1]:
+        raise InputError(
+            f"{where}: steps are at {rates[0]:g} and {rates[1]:g} Hz; give the faster "
+            f"data.resample_hz={min(rates):g}"
+        )
+    for name, x, y in zip(a.action.names, b.action.units, a.action.units, strict=True):
+        if x != y and "1" not in (x, y):
+            raise InputError(f"{where}: action '{name}' is in {x} and in {y}")
 
 
 def merge_norms(norms: Sequence[NormStats], weights: Sequence[float]) -> NormStats:

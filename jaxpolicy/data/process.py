@@ -276,6 +276,8 @@ def _clean(work: _Work) -> np.ndarray:
     """
     seen, config = work.scan, work.config.cleaning
     readable = seen.episodes["readable"]
+    if not len(readable):
+        raise InputError("the dataset holds no episodes")
     if config.corrupt == "error":
         _stop_at_corrupt(seen)
     everything = normalization.fit(seen.rows(readable)) if readable.any() else None
@@ -450,7 +452,6 @@ def load(directory: str | os.PathLike[str]) -> Processed:
     root = pathlib.Path(directory)
     facts, norm = _read(root / SOURCE_FILE), _read(root / STATISTICS_FILE)
     rows = ((e.index, splits.PARTS.index(e.part), e.length) for e in _parted(root / EPISODES_FILE))
-    kept = np.fromiter(rows, _KEPT)
     try:
         return Processed(
             directory=str(root),
@@ -459,9 +460,11 @@ def load(directory: str | os.PathLike[str]) -> Processed:
             counts=dict(facts["counts"]),
             fingerprint=facts["fingerprint"],
             dataset_hash=facts["dataset_hash"],
-            _kept=kept,
+            _kept=np.fromiter(rows, _KEPT),
         )
-    except (KeyError, TypeError, AttributeError) as e:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise InputError(f"{root}: malformed; delete it and process again: {e!r}") from e
 
 

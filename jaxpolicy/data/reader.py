@@ -17,7 +17,16 @@ import numpy as np
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import DatasetSpec, EpisodeMetadata
 
-__all__ = ["Declared", "Field", "Reader", "Steps", "check_size", "hash_files", "hash_values"]
+__all__ = [
+    "MAX_EPISODE_BYTES",
+    "Declared",
+    "Field",
+    "Reader",
+    "Steps",
+    "check_size",
+    "hash_files",
+    "hash_values",
+]
 
 # Largest episode that is read, bytes in memory: a file that claims more is damaged.
 MAX_EPISODE_BYTES = 8 * 2**30

@@ -1,6 +1,7 @@
 """Episodes thinned out to a lower rate."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxpolicy.types import DatasetSpec, Episode
 __all__ = ["ResampledSource", "kept_steps", "resample"]
 
 _RELATIVE_KINDS = ("cartesian_delta", "joint_delta")
+# What elements are called that nobody named, see mapping.
+_UNNAMED = re.compile(r"action_\d+\Z")
 
 
 class ResampledSource:
@@ -24,7 +27,14 @@ class ResampledSource:
 
     spec: DatasetSpec
 
-    def __init__(self, source: EpisodeSource, hz: float, action_kind: str, control_hz: float = 0):
+    def __init__(
+        self,
+        source: EpisodeSource,
+        hz: float,
+        action_kind: str,
+        control_hz: float = 0,
+        action_names: Sequence[str] = (),
+    ):
         """Checks that it can be done.
 
         Args:
@@ -32,11 +42,13 @@ class ResampledSource:
           hz: wanted rate.
           action_kind: what the action means, see ActionSpec.kind.
           control_hz: rate of the source, 0 where its spec says.
+          action_names: of the elements, empty where its spec says.
 
         Raises:
-          InputError: the rate or the kind of action is not known, or `hz` is higher.
+          InputError: the rate, the kind of action or which of deltas is the gripper is not
+            known, or `hz` is higher.
         """
-        self._source, self._kind = source, action_kind
+        self._source = source
         rate = control_hz or source.spec.action.control_hz
         if not rate:
             raise InputError(
@@ -49,7 +61,14 @@ class ResampledSource:
                 "data.resample_hz: deltas are added up and positions are not, and the dataset "
                 "does not say which its actions are; give data.action_kind"
             )
+        names = tuple(action_names) or source.spec.action.names
+        if action_kind in _RELATIVE_KINDS and all(map(_UNNAMED.match, names)):
+            raise InputError(
+                "data.resample_hz: deltas are added up and the opening of a gripper is not, and "
+                "the dataset does not name its actions; give data.action_names"
+            )
         self._ratio = rate / hz
+        self._added = _added(names, action_kind)
         action = dataclasses.replace(source.spec.action, kind=action_kind, control_hz=hz)
         self.spec = dataclasses.replace(source.spec, action=action)
 
@@ -73,8 +92,7 @@ class ResampledSource:
     def load(self, i: int, cameras: Sequence[str] | None = None) -> Episode:
         """Episode `i`; only the named cameras are decoded (None: all, (): none)."""
         episode = self._source.load(i, cameras)
-        added = _added(self.spec, self._kind)
-        return resample(episode, kept_steps(len(episode), self._ratio), added)
+        return resample(episode, kept_steps(len(episode), self._ratio), self._added)
 
     def content_hash(self, i: int) -> str:
         """Digest of the source's episode."""
@@ -87,8 +105,9 @@ class ResampledSource:
 
 def kept_steps(n_steps: int, ratio: float) -> np.ndarray:
     """Steps that stay of `n_steps` when `ratio` of them become one: 0, ratio, 2 ratio, ..."""
-    n = max(1, int(np.ceil(n_steps / ratio - 1e-9)))
-    return np.minimum(np.floor(np.arange(n) * ratio + 0.5).astype(int), n_steps - 1)
+    n = int(np.ceil(n_steps / ratio))
+    kept = np.floor(np.arange(n) * ratio + 0.5).astype(int)
+    return kept[kept < n_steps]
 
 
 def resample(episode: Episode, kept: np.ndarray, added: np.ndarray) -> Episode:
@@ -109,7 +128,7 @@ def resample(episode: Episode, kept: np.ndarray, added: np.ndarray) -> Episode:
     )
 
 
-def _added(spec: DatasetSpec, kind: str) -> np.ndarray:
+def _added(names: Sequence[str], kind: str) -> np.ndarray:
     """Bool [A]: deltas; a gripper's opening is a position even beside them."""
     is_relative = kind in _RELATIVE_KINDS
-    return np.array([is_relative and "grip" not in n.lower() for n in spec.action.names])
+    return np.array([is_relative and "grip" not in n.lower() for n in names])

@@ -162,7 +162,7 @@ class _Sink:
         _write(self._numbers, rows)
         _write(self._low, rows.min(0))
         _write(self._high, rows.max(0))
-        text = Text(episode.metadata.episode_id, _task(episode))
+        text = Text(_storable(episode.metadata.episode_id), _task(episode))
         self._write_text(text)
         return _facts(episode, text, content)
 
@@ -171,8 +171,9 @@ class _Sink:
     ) -> tuple[Any, ...]:
         _write(self._low, self._nothing)
         _write(self._high, self._nothing)
-        name = episode.metadata.episode_id if episode else f"#{i}"
-        self._write_text(Text(name, _task(episode) if episode else "", problem))
+        name = _storable(episode.metadata.episode_id) if episode else f"#{i}"
+        text = Text(name, _task(episode) if episode else "", _storable(problem))
+        self._write_text(text)
         success = episode.metadata.success if episode else None
         return 0, b"", hash64(name), 0.0, 0, _tristate(success), False, False
 
@@ -216,7 +217,12 @@ def _facts(episode: Episode, text: Text, content: str) -> tuple[Any, ...]:
 
 
 def _task(episode: Episode) -> str:
-    return episode.metadata.task or episode.language_instruction
+    return _storable(episode.metadata.task or episode.language_instruction)
+
+
+def _storable(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON may hold and UTF-8 does not."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _tristate(success: bool | None) -> int:

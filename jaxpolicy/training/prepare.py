@@ -160,7 +160,8 @@ def _check_image_size(config: TrainConfig, data: Sequence[DataConfig]) -> None:
 
 def _spec(opened: Sequence[Opened]) -> DatasetSpec:
     names = [o.entry.dataset for o in opened]
-    size = opened[0].entry.data.image_size
+    sizes = {o.entry.data.image_size for o in opened}
+    size = sizes.pop() if len(sizes) == 1 else 0
     return mixture.common_spec([o.processed.spec for o in opened], names, size)
 
 
@@ -184,11 +185,11 @@ def _part(
     progress: Progress | None,
 ) -> BatchLoader | None:
     """Loader of one part of all datasets, None where it is empty."""
-    found = [(o, o.processed.indices(part)) for o in opened]
+    found = [o for o in opened if len(o.processed.indices(part))]
+    # The budgets of memory and disk are for all datasets together.
+    n_bytes = sum(_part_bytes(o, part) for o in found)
     loaders = [
-        (o.entry.weight, _loader(config, o, indices, part, directory, progress))
-        for o, indices in found
-        if len(indices)
+        (o.entry.weight, _loader(config, o, part, n_bytes, directory, progress)) for o in found
     ]
     if len(loaders) < 2:
         return loaders[0][1] if loaders else None
@@ -200,19 +201,19 @@ def _part(
 def _loader(
     config: TrainConfig,
     opened: Opened,
-    indices: np.ndarray,
     part: str,
+    n_bytes: int,
     directory: Path,
     progress: Progress | None,
 ) -> BatchLoader:
+    """Loader of one part of one dataset; `n_bytes` is the size of that part of all of them."""
     data, source, keys = opened.entry.data, opened.source, opened.processed.spec.keys
-    lengths = opened.processed.lengths(part)
-    n_bytes = int(lengths.sum()) * _frame_bytes(opened.processed.spec, data.image_size)
+    indices = opened.processed.indices(part)
     is_cached = cache.exists(source, indices, keys, directory, data.image_size)
     disk = None if is_cached else _disk_budget(directory, data)
     mode, reason = choose_mode(n_bytes, data.loader, data.cache_budget_mb, disk)
     if mode == "stream":
-        return _stream(config, opened, indices, lengths, part, directory, n_bytes, reason)
+        return _stream(config, opened, part, directory, reason)
     corrupt = data.cleaning.corrupt
     frames = cache.build(source, indices, keys, directory, progress, data.image_size, corrupt)
     _note_skipped(frames, opened.processed)
@@ -224,18 +225,12 @@ def _loader(
 
 
 def _stream(
-    config: TrainConfig,
-    opened: Opened,
-    indices: np.ndarray,
-    lengths: np.ndarray,
-    part: str,
-    directory: Path,
-    n_bytes: int,
-    reason: str,
+    config: TrainConfig, opened: Opened, part: str, directory: Path, reason: str
 ) -> StreamLoader:
     """Every host takes every n-th episode."""
+    indices, lengths = opened.processed.indices(part), opened.processed.lengths(part)
     host = slice(jax.process_index(), None, jax.process_count())
-    block = stream.block_episodes(n_bytes, len(indices))
+    block = stream.block_episodes(_part_bytes(opened, part), len(indices))
     plan = Plan(lengths[host], block, config.seed, shuffle=part == "train")
     keys = opened.processed.spec.keys
     atomic.make_directory(directory)
@@ -249,6 +244,13 @@ def _stream(
         directory,
         reason,
     )
+
+
+def _part_bytes(opened: Opened, part: str) -> int:
+    """Bytes of the decoded frames of one part."""
+    processed = opened.processed
+    frame = _frame_bytes(processed.spec, opened.entry.data.image_size)
+    return int(processed.lengths(part).sum()) * frame
 
 
 def _frame_bytes(spec: DatasetSpec, image_size: int) -> int:

@@ -6,6 +6,7 @@ touch a dataset need it.
 
 import functools
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,10 +77,12 @@ def column(values: Mapping[str, Value], feature: Feature, n_steps: int, where: s
     value = values.get(feature.path)
     if value is None:
         raise InputError(f"{where}: feature '{feature.path}' is missing")
-    if not isinstance(value, np.ndarray):
-        raise InputError(f"{where}: feature '{feature.path}' must hold numbers, holds bytes")
     if None in feature.shape:
         raise InputError(f"{where}: feature '{feature.path}' has no fixed shape {feature.shape}")
+    if feature.encoding:
+        return _decode_steps(value, feature, n_steps, where)
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"{where}: feature '{feature.path}' must hold numbers, holds bytes")
     shape = (n_steps, *(d or 0 for d in feature.shape))
     if value.size != math.prod(shape):
         raise InputError(
@@ -87,3 +90,30 @@ def column(values: Mapping[str, Value], feature: Feature, n_steps: int, where: s
             f"values by features.json, holds {value.size}"
         )
     return value.reshape(shape).astype(feature.dtype)
+
+
+def _decode_steps(value: Value, feature: Feature, n_steps: int, where: str) -> np.ndarray:
+    """A tensor that each step holds as bytes, raw or compressed."""
+    if isinstance(value, np.ndarray) or len(value) != n_steps:
+        raise InputError(f"{where}: feature '{feature.path}' must hold {n_steps} byte strings")
+    shape = tuple(d or 0 for d in feature.shape)
+    dtype = np.dtype("uint8" if feature.dtype == "bool" else feature.dtype).newbyteorder("<")
+    size = math.prod(shape) * dtype.itemsize
+    steps = [_inflate(v, size) if feature.encoding == "zlib" else v for v in value]
+    for t, step in enumerate(steps):
+        if len(step) != size:
+            raise InputError(
+                f"{where}, step {t}: feature '{feature.path}' must be {size} bytes of "
+                f"{feature.dtype} {list(shape)}, and is not, or is damaged"
+            )
+    return np.frombuffer(b"".join(steps), dtype).reshape(n_steps, *shape).astype(feature.dtype)
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    """The `size` bytes of a zlib stream; one byte more where it holds more or is damaged."""
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(data, size + 1)
+    except zlib.error:
+        found = b""
+    return found if stream.eof else bytes(size + 1)

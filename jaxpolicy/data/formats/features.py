@@ -31,6 +31,9 @@ _NUMBERS = ("bool", "float16", "float32", "float64") + tuple(
 )
 
 
+_ENCODINGS = ("", "bytes", "zlib")
+
+
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """One leaf of the feature tree.
@@ -40,7 +43,8 @@ class Feature:
       kind: "tensor", "image", "text", or "other" for what is not read here.
       shape: of one step (or of the episode), None where it varies.
       dtype: NumPy dtype name, "" for text.
-      encoding: "jpeg" or "png" for images.
+      encoding: "jpeg" or "png" for images; of a tensor "" for a list of numbers, "bytes" for
+        the raw little-endian values of each step, "zlib" for those compressed.
       doc: description, units included.
     """
 
@@ -83,12 +87,13 @@ def _leaf(node: Mapping[str, Any], path: str) -> Feature:
         image = node["image"]
         encoding = image.get("encodingFormat") or "png"
         return Feature(path, "image", _shape(image), image.get("dtype", "uint8"), encoding, doc)
-    if "tensor" in node and node["tensor"].get("encoding", "none") in ("none", ""):
+    if "tensor" in node:
         tensor = node["tensor"]
+        encoding = str(tensor.get("encoding") or "").lower().replace("none", "")
         if tensor["dtype"] in ("string", "object"):
             return Feature(path, "text", _shape(tensor), doc=doc)
-        if tensor["dtype"] in _NUMBERS:
-            return Feature(path, "tensor", _shape(tensor), tensor["dtype"], doc=doc)
+        if tensor["dtype"] in _NUMBERS and encoding in _ENCODINGS:
+            return Feature(path, "tensor", _shape(tensor), tensor["dtype"], encoding, doc)
     return Feature(path, "text" if "text" in node else "other", doc=doc)
 
 
@@ -129,5 +134,6 @@ def _emit_leaf(feature: Feature) -> dict[str, Any]:
     else:
         tensor = {"shape": shape if feature.shape else {}, "dtype": feature.dtype}
         name = _CLASS["tensor" if feature.shape else "scalar"]
-        leaf = {"pythonClassName": name, "tensor": {**tensor, "encoding": "none"}}
+        tensor["encoding"] = feature.encoding or "none"
+        leaf = {"pythonClassName": name, "tensor": tensor}
     return {**leaf, "description": feature.doc} if feature.doc else leaf

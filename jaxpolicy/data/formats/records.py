@@ -5,6 +5,7 @@ array_record  Riegeli chunks, read by the array_record package
 parquet       one binary column, `data`, read by pyarrow (extra "lerobot")
 """
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -38,7 +39,7 @@ class Shard(Protocol):
 
 
 class TfRecordShard:
-    """A TFRecord file; its index takes 20 bytes a record."""
+    """A TFRecord file; its index takes 24 bytes a record."""
 
     def __init__(self, path: pathlib.Path):
         """Reads headers and stored checksums.
@@ -73,13 +74,13 @@ class ParquetShard:
           InputError: no such file, no such column, or pyarrow is not installed.
         """
         self.path = path
-        self._file = _guarded(path, _parquet().ParquetFile, path)
-        if self._file.schema_arrow.names != ["data"]:
-            names = ", ".join(self._file.schema_arrow.names)
-            raise InputError(f"{path}: must hold one column 'data', holds {names}")
-        groups = [self._file.metadata.row_group(g) for g in range(self._file.num_row_groups)]
+        file = _guarded(path, _parquet().ParquetFile, path)
+        if file.schema_arrow.names != ["data"]:
+            names = ", ".join(file.schema_arrow.names)
+            raise InputError(f"{path}: must hold one column 'data', holds {names or 'none'}")
+        groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
         self._ends = np.cumsum([g.num_rows for g in groups], dtype=np.int64)
-        self._group: tuple[int, Any] = (-1, None)
+        self._n_bytes = [g.total_byte_size for g in groups]
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -87,11 +88,8 @@ class ParquetShard:
     def read(self, i: int) -> bytes:
         """Payload of record `i`; the row group it lies in is kept for the next."""
         group = int(np.searchsorted(self._ends, i, side="right"))
-        if self._group[0] != group:
-            table = _guarded(self.path, self._file.read_row_group, group)
-            self._group = (group, table["data"])
         start = int(self._ends[group - 1]) if group else 0
-        value = self._group[1][i - start].as_py()
+        value = _guarded(self.path, lambda: _row_group(self, group)[i - start].as_py())
         if not isinstance(value, bytes):
             raise InputError(f"{self.path}: record {i} is not binary")
         return value
@@ -99,6 +97,20 @@ class ParquetShard:
     def fingerprint(self) -> str:
         """Digest of the file."""
         return reader.hash_files([self.path], self.path.parent)
+
+
+    def column(self, group: int) -> Any:
+        """The records of one row group, an Arrow array."""
+        if not 0 <= self._n_bytes[group] <= reader.MAX_EPISODE_BYTES:
+            raise InputError(f"{self.path}: row group {group} claims {self._n_bytes[group]} bytes")
+        with _parquet().ParquetFile(self.path) as file:
+            return file.read_row_group(group)["data"]
+
+
+@functools.lru_cache(maxsize=1)
+def _row_group(shard: ParquetShard, group: int) -> Any:
+    """One row group in memory and no file open, however many shards a dataset has."""
+    return shard.column(group)
 
 
 def _parquet() -> Any:
@@ -119,20 +131,29 @@ class ArrayRecordShard:
           InputError: no such file, a damaged one, or array_record is not installed.
         """
         self.path = path
-        self._reader = _guarded(path, _array_record(), os.fspath(path))
-        self._n = _guarded(path, self._reader.num_records)
+        self._n = int(_guarded(path, lambda: self.open().num_records()))
 
     def __len__(self) -> int:
         return self._n
 
     def read(self, i: int) -> bytes:
         """Payload of record `i`."""
-        (value,) = _guarded(self.path, self._reader.read, [i])
+        (value,) = _guarded(self.path, lambda: _open(self).read([i]))
         return value
+
+    def open(self) -> Any:
+        """A reader of the array_record package."""
+        return _array_record()(os.fspath(self.path))
 
     def fingerprint(self) -> str:
         """Digest of the file."""
         return reader.hash_files([self.path], self.path.parent)
+
+
+@functools.lru_cache(maxsize=4)
+def _open(shard: ArrayRecordShard) -> Any:
+    """Few files are open at a time, however many shards a dataset has."""
+    return shard.open()
 
 
 def _array_record() -> Any:
@@ -149,6 +170,8 @@ def _guarded(path: pathlib.Path, function: Callable[..., Any], *args: Any) -> An
         raise InputError(f"{path}: cannot read: No such file")
     try:
         return function(*args)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, IndexError, MemoryError) as e:
         reason = " ".join(str(e).split())[:200]
         raise InputError(f"{path}: truncated or corrupt: {reason}") from e

@@ -12,9 +12,10 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,7 +142,7 @@ class RldsReader:
     ) -> np.ndarray:
         feature = self._features[STEPS + name]
         if feature.kind == "image":
-            return _pictures(values, feature, n_steps, where)
+            return _pictures(values, feature, self.fields[name].shape, n_steps, where)
         return example_proto.column(values, feature, n_steps, where)
 
     @property
@@ -175,27 +176,36 @@ class RldsReader:
         if None not in feature.shape:
             return feature.shape
         values, where = self._values(0)
-        n_steps = _n_steps(values, self._features, where)
-        return _pictures(values, feature, n_steps, where).shape[1:]
+        first = _encoded(values, feature.path, where)[0]
+        return images.decode(first, f"{where}, step 0, '{feature.path}'").shape
+
+
+def _encoded(values: Mapping[str, Value], path: str, where: str) -> Sequence[bytes]:
+    found = values.get(path)
+    if found is None or isinstance(found, np.ndarray) or not len(found):
+        raise InputError(f"{where}: image feature '{path}' is missing")
+    return found
 
 
 def _pictures(
-    values: Mapping[str, Value], feature: Feature, n_steps: int, where: str
+    values: Mapping[str, Value],
+    feature: Feature,
+    shape: tuple[int | None, ...],
+    n_steps: int,
+    where: str,
 ) -> np.ndarray:
-    """Decoded images, uint8 [T, H, W, 3]."""
-    path, encoded = feature.path, values.get(feature.path)
-    if encoded is None or isinstance(encoded, np.ndarray):
-        raise InputError(f"{where}: image feature '{path}' is missing")
+    """Decoded images of `shape`, uint8 [T, H, W, 3]; stops at the first of another size."""
+    path, encoded = feature.path, _encoded(values, feature.path, where)
     if len(encoded) != n_steps:
         raise InputError(f"{where}: '{path}' holds {len(encoded)} images, not {n_steps}")
-    places = (f"{where}, step {t}, '{path}'" for t in range(n_steps))
-    frames = [images.decode(b, p) for b, p in zip(encoded, places, strict=True)]
-    expected = _with_size(feature.shape, frames[0].shape)
-    for t, frame in enumerate(frames):
-        if frame.shape != expected:
+    frames = []
+    for t, data in enumerate(encoded):
+        frame = images.decode(data, f"{where}, step {t}, '{path}'")
+        if frame.shape != shape:
             raise InputError(
-                f"{where}, step {t}: '{path}' must be {list(expected)}, got {list(frame.shape)}"
+                f"{where}, step {t}: '{path}' must be {list(shape)}, got {list(frame.shape)}"
             )
+        frames.append(frame)
     return np.stack(frames)
 
 
@@ -333,15 +343,16 @@ def _n_rows(values: Mapping[str, Value], found: Mapping[str, Feature]) -> Iterat
     for path, value in values.items():
         feature = found.get(path)
         if path.startswith(STEPS) and feature and feature.kind == "tensor":
-            yield len(value) // max(1, int(np.prod([d or 1 for d in feature.shape])))
+            per_step = 1 if feature.encoding else math.prod(d or 1 for d in feature.shape)
+            yield len(value) // per_step
 
 
 def _scalars(
     values: Mapping[str, Value], found: Mapping[str, Feature], name: str, n_steps: int, where: str
 ) -> np.ndarray | None:
-    """A number of every step, None where the dataset has none."""
+    """A number of every step, None where the dataset has none or several a step."""
     feature = found.get(STEPS + name)
-    if feature is None or feature.kind != "tensor":
+    if feature is None or feature.kind != "tensor" or feature.shape not in ((), (1,)):
         return None
     return example_proto.column(values, feature, n_steps, where)
 
@@ -431,7 +442,3 @@ def _episode_id(values: Mapping[str, Value], place: _Place) -> str:
     if file_path:
         return f"{file_path}#{int(_number(values, 'episode_id', 0))}"
     return f"{place.split}-{place.position:06d}"
-
-
-def _with_size(declared: tuple[int | None, ...], actual: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(a if d is None else d for d, a in zip(declared, actual, strict=True))

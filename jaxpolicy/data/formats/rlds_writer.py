@@ -161,7 +161,8 @@ def _features(spec: DatasetSpec, encoding: str) -> Iterator[Feature]:
     for array in spec.observation:
         kind = "image" if is_camera(array.name) else "tensor"
         path = OBSERVATION + feature_name(array.name)
-        yield Feature(path, kind, array.shape, array.dtype, encoding, f"Unit: {array.unit or '-'}.")
+        how = encoding if kind == "image" else ""
+        yield Feature(path, kind, array.shape, array.dtype, how, f"Unit: {array.unit or '-'}.")
     doc = ", ".join(f"{n} [{u}]" for n, u in zip(spec.action.names, spec.action.units, strict=True))
     yield Feature(STEPS + "action", "tensor", (spec.action.size,), "float32", doc=doc)
     for name, dtype in _STEP_SCALARS.items():

@@ -41,14 +41,16 @@ def test_open_dimensions_and_unknown_kinds():
     steps = {
         "a": {"tensor": {"shape": {"dimensions": ["-1", "2"]}, "dtype": "float32"}},
         "b": {"tensor": {"shape": {}, "dtype": "bfloat16", "encoding": "none"}},
-        "c": {"tensor": {"shape": {}, "dtype": "float32", "encoding": "zlib"}},
+        "c": {"tensor": {"shape": {}, "dtype": "float32", "encoding": "lz4"}},
         "d": {"pythonClassName": "os.system", "sequence": {"feature": {"text": {}}}},
         "e": {"image": {"shape": {"dimensions": ["-1", "-1", "3"]}, "dtype": "uint8"}},
+        "f": {"tensor": {"shape": {}, "dtype": "float32", "encoding": "zlib"}},
     }
     tree = {"steps": {"sequence": {"feature": {"featuresDict": {"features": steps}}}}}
     found = features.parse(json.dumps({"featuresDict": {"features": tree}}), "f")
     assert found["steps/a"].shape == (None, 2)
     assert [found[f"steps/{k}"].kind for k in "bcd"] == ["other"] * 3
+    assert (found["steps/f"].kind, found["steps/f"].encoding) == ("tensor", "zlib")
     assert found["steps/e"].shape == (None, None, 3)
     assert found["steps/e"].encoding == "png"
 
