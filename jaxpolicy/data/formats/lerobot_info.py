@@ -152,7 +152,8 @@ def _picture_shape(feature: Mapping[str, Any], place: str) -> tuple[int, int, in
 
 def _channel_axis(names: Any, shape: tuple[int, ...]) -> int:
     """0 or 2. Names decide, unless what they call a channel cannot be one."""
-    named = [i for i, n in enumerate(names or ()) if str(n).startswith("channel")]
+    names = names if isinstance(names, list) else []
+    named = [i for i, n in enumerate(names[:3]) if str(n).startswith("channel")]
     if len(named) == 1 and named[0] in (0, 2) and shape[named[0]] in (1, 3, 4):
         return named[0]
     return 0 if shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4) else 2
