@@ -6,7 +6,7 @@ Writes small files and copies no data:
   statistics.json  NormStats of action and proprio, fitted on the train part only
   card.json, card.html  the dataset at a glance, for people
 
-Memory: about 60 bytes an episode on top of a constant; everything else goes through files.
+Memory: about 100 bytes an episode on top of a constant; everything else goes through files.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """One pass over a dataset: what cleaning, splitting, statistics and the card are made from.
 
 Everything that grows with the dataset goes to files of a scratch folder; what is held in
-memory is about 60 bytes an episode. Cameras are not decoded.
+memory is about 50 bytes an episode. Cameras are not decoded.
 """
 
 import contextlib

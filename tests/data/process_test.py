@@ -313,3 +313,79 @@ def test_an_unwritable_folder_is_named(source, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: cannot create this folder"):
         process.process(source, DataConfig(), tmp_path / "file")
+
+
+def test_a_split_stays_when_episodes_are_added_even_in_a_new_folder(tmp_path):
+    episodes = [make_episode(i, task=f"task {i % 3}") for i in range(30)]
+    small = parts(process.process(source_of(episodes[:17]), DataConfig(), tmp_path / "a"))
+    grown = parts(process.process(source_of(episodes), DataConfig(), tmp_path / "b"))
+    assert {i: grown[i] for i in small} == small
+
+
+def test_a_split_stays_when_the_dataset_is_reordered(source, tmp_path):
+    first = parts(process.process(source, DataConfig(), tmp_path))
+    order = np.random.default_rng(0).permutation(20)
+    shuffled = source_of([*(make_episode(i) for i in order), make_episode(20)])
+    again = process.process(shuffled, DataConfig(), tmp_path)
+    assert {i: p for i, p in parts(again).items() if i in first} == first
+    names = [e.episode_id for e in again.all_episodes()]
+    assert names == [*(f"e-{i:03d}" for i in order), "e-020"]
+
+
+def test_an_episode_that_comes_back_keeps_what_it_can(source, tmp_path):
+    # Dropped at first, so it had no part; the others keep theirs.
+    episodes = list(source)
+    failed = dataclasses.replace(
+        episodes[3], metadata=dataclasses.replace(episodes[3].metadata, success=False)
+    )
+    first = parts(
+        process.process(source_of([*episodes[:3], failed, *episodes[4:]]), DataConfig(), tmp_path)
+    )
+    again = parts(process.process(source, DataConfig(), tmp_path))
+    assert "e-003" not in first
+    assert {i: again[i] for i in first} == first
+
+
+class BrokenSource(MemorySource):
+    """Episode 2 cannot be read."""
+
+    def load(self, i, cameras=None):
+        if i == 2:
+            raise InputError("shard-1: corrupt: record at byte 7 fails its checksum")
+        return super().load(i, cameras)
+
+
+def test_an_unreadable_episode_is_quarantined_with_the_reason(tmp_path):
+    source = BrokenSource([make_episode(i) for i in range(6)], SPEC)
+    processed = process.process(source, DataConfig(), tmp_path / "a")
+    (bad,) = [e for e in processed.all_episodes() if not e.part]
+    assert (bad.index, bad.episode_id, bad.length, bad.dropped) == (2, "#2", 0, "corrupt")
+    assert bad.why.startswith("shard-1: corrupt")
+    assert processed.counts["kept"] == 5
+    card = json.loads((tmp_path / "a" / "card.json").read_text())
+    assert card["warnings"][0] == "1 episodes could not be read and are set aside"
+    with pytest.raises(InputError, match=r"shard-1: corrupt.*; repair the data or set data.cleaning"):
+        process.process(source, STRICT, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_nothing_readable_says_so(tmp_path):
+    source = source_of([with_nan(0, 1), with_nan(1, 2)])
+    with pytest.raises(InputError, match="no episode can be read; the first: episode 'e-000', step 1"):
+        process.process(source, DataConfig(), tmp_path / "p")
+    assert not list(tmp_path.iterdir())
+
+
+def test_lines_that_make_no_sense_are_malformed(source, tmp_path):
+    process.process(source, DataConfig(), tmp_path)
+    path = tmp_path / "episodes.jsonl"
+    path.write_text(path.read_text().replace('"index": 4', '"index": "four"'))
+    with pytest.raises(InputError, match="malformed; delete it and process again"):
+        process.load(tmp_path)
+
+
+def test_lengths_go_with_indices(tmp_path):
+    source = source_of(make_episode(i, 4 + i) for i in range(10))
+    processed = process.process(source, DataConfig(), tmp_path)
+    for part in ("train", "val"):
+        assert processed.lengths(part).tolist() == [4 + i for i in processed.indices(part)]
