@@ -1,142 +1,132 @@
-"""Speed of the data path: writing, indexing, decoding, and batches per second.
+"""Speed of the data path: writing, processing, decoding, and samples per second.
 
-COMMAND   python benchmarks/loader.py [--size 96] [--episodes 60] [--batch 64]
+COMMAND   python benchmarks/loader.py [--size 96 224] [--episodes 500] [--peers]
 
-Samples have two observation steps of one camera and chunks of 16 actions. `host` is the
-NumPy gather from the memory-mapped cache, `device` the gather of resident frames inside
-jit, 16 batches per dispatch.
+Samples have two observation steps of one camera, 7 numbers of state, and chunks of 16
+actions. `--peers` (or `make bench-loader`) measures LeRobot's loader and tf.data on the same
+episodes, one side after the other, each in a process of its own. CPU seconds are those of a
+side's process and of all its workers. Figures are medians of the repetitions, with the
+lowest and the highest.
 """
 
 import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
+from benchmarks.loader_sides.measuring import Settings, parse
 
-from jaxpolicy.data import CleaningConfig, DataConfig, cache, loader, open_source, process
-from jaxpolicy.data.formats import rlds_writer
-from jaxpolicy.data.windows import Index
-from jaxpolicy.specs import ActionSpec, ArraySpec
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
+ROOT = Path(__file__).resolve().parent.parent
+PEERS_PYTHON = ROOT / ".venv-peers/bin/python"
+QUIET = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-STEPS, N_OBS_STEPS, HORIZON, PER_DISPATCH = 100, 2, 16, 16
+Row = dict[str, Any]
 
 
-def make_spec(size: int) -> DatasetSpec:
-    """One camera of `size` pixels, 7 joints, 7 actions."""
-    names = tuple(f"q{i}" for i in range(7))
-    bounds = (-1.0,) * 7, (1.0,) * 7
-    action = ActionSpec("joint_delta", names, ("rad",) * 7, *bounds, control_hz=20.0)
-    return DatasetSpec(
-        (ArraySpec("image/front", (size, size, 3), "uint8"), ArraySpec("proprio", (7,))), action
+def run_side(python: str, module: str, settings: Settings) -> list[Row]:
+    """Runs a side and prints its rows as they come."""
+    command = [python, "-m", f"benchmarks.loader_sides.{module}"]
+    command.append(json.dumps(dataclasses.asdict(settings)))
+    rows = []
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | QUIET,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            row = parse(line)
+            if row is not None:
+                rows.append(row)
+                print(describe(row), flush=True)
+        if process.wait():
+            said.seek(0)
+            sys.exit(f"{said.read()}\nerror: {module} ended with code {process.returncode}")
+    return rows
+
+
+def describe(row: Row) -> str:
+    """A row of the table."""
+    name, unit = f"| {row['side']:<8} | {row['name']:<24} |", row.get("unit", "samples")
+    if "wall" not in row:
+        return f"{name} {row['note']} |"
+    span = f" ({row['low']:,.0f} to {row['high']:,.0f})" if "low" in row else ""
+    return f"{name} {row['wall']:,.0f}{span} {unit} | {row['cpu']:,.0f} | {row.get('note', '')} |"
+
+
+def compare(rows: Sequence[Row]) -> None:
+    """Prints how many times as fast our modes are as the fastest of each other loader."""
+    ours = [r for r in rows if r["side"] == "ours" and r.get("unit") != "frames"]
+    rivals = {
+        "LeRobot": [r for r in rows if r["side"] == "LeRobot" and "wall" in r],
+        **{f"tf.data, {r['name']}": [r] for r in rows if r["side"] == "tf.data"},
+    }
+    print("\n| ours | beside | times per second | times per CPU-second |\n|---|---|---|---|")
+    for row in ours:
+        for name, found in rivals.items():
+            if found:
+                wall, cpu = (row[k] / max(r[k] for r in found) for k in ("wall", "cpu"))
+                print(f"| {row['name']} | {name} | {wall:.1f} | {cpu:.1f} |")
+
+
+def measure(args: argparse.Namespace, size: int) -> None:
+    """Prints the tables of one size."""
+    steps = {k: getattr(args, k) for k in ("episodes", "steps", "batch", "seconds", "repetitions")}
+    load = os.getloadavg()[0]
+    print(
+        f"\n{size} x {size}, {args.episodes} episodes of {args.steps} steps, batch {args.batch}, "
+        f"{os.cpu_count()} cores, load {load:.1f}\n"
     )
+    print("| side | what | per second | per CPU-second | |\n|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="loader-") as directory:
+        settings = Settings(directory=directory, size=size, peers=args.peers, **steps)
+        run_side(sys.executable, "writing", settings)
+        rows = run_side(sys.executable, "ours", settings)
+        if args.peers:
+            rows += run_side(args.peers_python, "tf_data", settings)
+            rows += run_side(args.peers_python, "lerobot_loader", settings)
+    if args.peers:
+        compare(rows)
 
 
-def make_episodes(n: int, size: int) -> Iterator[Episode]:
-    """Smooth moving pictures, which JPEG compresses as it does real ones."""
-    y, x = np.mgrid[0:size, 0:size] * (6.3 / size)
-    phase = np.arange(STEPS)[:, None, None] / 9
-    planes = [np.sin(k * x + phase) * np.cos(y - k * phase) for k in (1, 2, 3)]
-    image = (127 * (1 + np.stack(planes, -1))).astype(np.uint8)
-    for i in range(n):
-        action = np.random.default_rng(i).normal(size=(STEPS, 7)).astype(np.float32)
-        yield Episode(
-            observation={"image/front": image, "proprio": action},
-            action=action,
-            reward=np.zeros(STEPS, np.float32),
-            is_terminal=False,
-            language_instruction="",
-            metadata=EpisodeMetadata(f"{i}", success=True),
+def check_peers(python: str) -> None:
+    """Ends the program where the environment of the others is missing."""
+    if not Path(python).exists():
+        sys.exit(
+            f"error: {python} does not exist, which should run LeRobot and TensorFlow; "
+            "make it with `make venv-peers` (needs Python 3.12 and 8 GB), or leave --peers out"
         )
 
 
-class Clock:
-    """Wall-clock and CPU seconds since it was made; CPU seconds count every thread."""
-
-    def __init__(self) -> None:
-        """Starts."""
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    @property
-    def wall(self) -> float:
-        """Seconds."""
-        return time.perf_counter() - self._wall
-
-    def report(self, name: str, n: int, unit: str) -> None:
-        """Prints `n` units per second of each kind."""
-        cpu = time.process_time() - self._cpu
-        print(f"{name:<9}{n / self.wall:12,.0f} {unit}/s {n / cpu:12,.0f} {unit}/CPU-s")
-
-
-def repeat(name: str, call: Callable[[int], Any], n_samples: int, seconds: float) -> None:
-    """Prints samples per second of `call(step)`, each worth `n_samples`."""
-    jax.block_until_ready(call(0))
-    steps, clock = 0, Clock()
-    while clock.wall < seconds:
-        steps += 1
-        jax.block_until_ready(call(steps))
-    clock.report(name, steps * n_samples, "samples")
-
-
-@jax.jit
-def gather_many(arrays: Any, indices: Index) -> Any:
-    """PER_DISPATCH batches in one program, each written over the last."""
-    first = loader.gather(arrays, jax.tree.map(lambda x: x[0], indices), N_OBS_STEPS, HORIZON)
-    return jax.lax.scan(body, (arrays, first), indices)[0][1]
-
-
-def body(carry: Any, index: Index) -> tuple[Any, None]:
-    """One batch."""
-    arrays, _ = carry
-    return (arrays, loader.gather(arrays, index, N_OBS_STEPS, HORIZON)), None
-
-
-def prepare(directory: str, n: int, size: int) -> cache.Cache:
-    """Writes, processes and caches; prints how fast."""
-    clock, frames = Clock(), n * STEPS
-    rlds_writer.write(f"{directory}/d", make_episodes(n, size), make_spec(size), "bench")
-    clock.report("write", frames, "frames")
-    clock, source = Clock(), open_source(f"{directory}/d")
-    config = DataConfig(split=(1.0, 0.0, 0.0), cleaning=CleaningConfig(duplicates=False))
-    processed = process.process(source, config, f"{directory}/p")
-    clock.report("process", frames, "frames")
-    clock, train = Clock(), processed.indices("train")
-    built = cache.build(source, train, processed.spec.keys, f"{directory}/c")
-    clock.report("decode", frames, "frames")
-    return built
-
-
-def measure(frames: cache.Cache, batch: int, seconds: float) -> None:
-    """Prints samples per second of both modes."""
-    made = loader.make_loader(frames, N_OBS_STEPS, HORIZON, batch, seed=0)
-    repeat("index", made.indices, batch, seconds)
-    repeat("host", made.batch, batch, seconds)
-    arrays = jax.device_put(dict(made.arrays))
-
-    def dispatch(step: int) -> Any:
-        rows = [made.indices(step * PER_DISPATCH + i) for i in range(PER_DISPATCH)]
-        return gather_many(arrays, jax.tree.map(lambda *x: np.stack(x), *rows))
-
-    repeat("device", dispatch, batch * PER_DISPATCH, seconds)
-
-
 def main() -> None:
-    """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--episodes", type=int, default=60)
+    """Prints tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", type=int, nargs="+", default=[96])
+    parser.add_argument("--episodes", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peers_python", default=str(PEERS_PYTHON))
     args = parser.parse_args()
-    print(
-        f"{args.size} x {args.size}, {args.episodes} episodes, batch {args.batch}, "
-        f"{jax.devices()[0].device_kind}"
-    )
-    with tempfile.TemporaryDirectory() as directory:
-        measure(prepare(directory, args.episodes, args.size), args.batch, args.seconds)
+    # An environment's interpreter is a link, which must not be followed.
+    args.peers_python = os.path.abspath(args.peers_python)
+    if args.peers:
+        check_peers(args.peers_python)
+    for size in args.size:
+        measure(args, size)
 
 
 if __name__ == "__main__":
