@@ -30,6 +30,7 @@ _ACTION, _PROPRIO = "action", "observations/qpos"
 _TWO_ARMS = (*("rad",) * 6, "1") * 2
 _LEFT_OUT = ("compress_len",)
 _INSTRUCTIONS = ("language_instruction", "instruction", "task_description", "language")
+_REWARDS = ("reward", "rewards")
 _RATES = ("control_hz", "fps")
 
 
@@ -69,7 +70,7 @@ class AlohaReader:
         """Episode `i`; `values` holds the fields `names`, nothing else is decoded."""
         path = self._files[i]
         with self._opened(i) as root:
-            stored, rows = root.arrays(_LEFT_OUT), (0, len(root.array(_ACTION)))
+            stored, rows = root.pick(*names, *_REWARDS), (0, len(root.array(_ACTION)))
             return Steps(
                 values=arrays.values(stored, self.fields, names, rows, str(path)),
                 n_steps=rows[1],
@@ -80,7 +81,7 @@ class AlohaReader:
                     task=root.text("task", "task_name"),
                 ),
                 instruction=root.text(*_INSTRUCTIONS),
-                reward=arrays.scalars(stored, ("reward", "rewards"), rows),
+                reward=arrays.scalars(stored, _REWARDS, rows),
             )
 
     def content_hash(self, i: int) -> str:

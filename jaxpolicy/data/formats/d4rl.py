@@ -67,7 +67,7 @@ class D4rlReader:
         rows = self._rows(i)
         where = f"{self.location}: steps {rows[0]} to {rows[1]}"
         with self._opened() as root:
-            stored = root.arrays(_LEFT_OUT)
+            stored = root.pick(*names, "rewards")
             return Steps(
                 values=arrays.values(stored, self.fields, names, rows, where),
                 n_steps=rows[1] - rows[0],

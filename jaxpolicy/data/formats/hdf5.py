@@ -317,6 +317,15 @@ class Group:
     def _there(self) -> str:
         return f"there are: {', '.join(self.names[:20]) or 'none'}"
 
+    def pick(self, *names: str) -> dict[str, "Array"]:
+        """Those of `names` ("a/b": of a group in it) that are arrays here; nothing else is opened.
+
+        Raises:
+          InputError: one is damaged or a link to elsewhere.
+        """
+        found = {name: self.get(name) for name in names}
+        return {name: value for name, value in found.items() if isinstance(value, Array)}
+
     def arrays(self, leave_out: Sequence[str] = ()) -> dict[str, "Array"]:
         """All arrays below, levels joined by "/".
 

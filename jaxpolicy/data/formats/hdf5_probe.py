@@ -19,11 +19,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-try:
-    import h5py
-except ImportError:  # Only the program needs it, and hdf5 says how to install it.
-    h5py = None
-
 __all__ = ["MAX_DEPTH", "MAX_MEMBERS", "MAX_OBJECTS", "Walk", "main"]
 
 # Deepest nesting, most members of one group, most objects of one file. 1M: a robomimic file
@@ -60,6 +55,8 @@ class Walk:
 
     def run(self) -> None:
         """Visits everything; what cannot be read is noted in `bad`."""
+        import h5py
+
         self._note("/")
         with self._noting("/"), h5py.File(self._path, "r", locking="best-effort") as file:
             self._visit(file.id, "", 0)
@@ -67,6 +64,8 @@ class Walk:
     # h5py's low-level objects from here on: a file may hold a million.
 
     def _visit(self, group: Any, prefix: str, depth: int) -> None:
+        import h5py
+
         if len(group) > MAX_MEMBERS or depth > MAX_DEPTH:
             raise ValueError(f"more than {MAX_MEMBERS} members or {MAX_DEPTH} levels")
         for name in group:
@@ -81,6 +80,8 @@ class Walk:
                 self.top[path[1:]] = kind
 
     def _enter(self, item: Any, path: str, depth: int) -> str:
+        import h5py
+
         self._n += 1
         if self._n > MAX_OBJECTS:
             raise ValueError(f"more than {MAX_OBJECTS} objects")
@@ -112,6 +113,8 @@ class Walk:
 
 
 def _read_attributes(item: Any) -> None:
+    import h5py
+
     if not h5py.h5a.get_num_attrs(item):
         return
     is_group = isinstance(item, h5py.h5g.GroupID)
@@ -125,6 +128,8 @@ def _read_attributes(item: Any) -> None:
 
 def _check_dataset(dataset: Any, go_on: Callable[[], None]) -> None:
     """Parses the index of packed chunks; elements of varying length are read."""
+    import h5py
+
     properties, dtype = dataset.get_create_plist(), dataset.dtype
     if properties.get_layout() == h5py.h5d.CHUNKED and properties.get_nfilters():
         limit = 2 * _chunk_bytes(properties.get_chunk(), dtype.itemsize) + 4096
@@ -160,6 +165,8 @@ def _limit_memory(n_bytes: int) -> None:
 
 def main() -> None:
     """Answers one request on standard input."""
+    import h5py  # noqa: F401  Before the limit, which is for what files make it do.
+
     request = json.load(sys.stdin)
     _limit_memory(request["memory"])
     progress = os.open(request["progress"], os.O_WRONLY)

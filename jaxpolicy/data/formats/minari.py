@@ -24,6 +24,7 @@ _METADATA_FILE = "metadata.json"
 _PATTERNS = (DATA_FILE, f"data/{DATA_FILE}", f"*/data/{DATA_FILE}", f"*/*/data/{DATA_FILE}")
 # What environments of Gymnasium-Robotics and others call it.
 _SUCCESS = ("infos/success", "infos/is_success")
+_FLAGS = ("rewards", "terminations", "truncations")
 _MAX_METADATA = 2**24
 
 
@@ -67,7 +68,8 @@ class MinariReader:
     def read(self, i: int, names: Collection[str]) -> Steps:
         """Episode `i`; `values` holds the fields `names`, nothing else is decoded."""
         with self._opened(i) as episode:
-            stored, rows = episode.arrays(), (0, _n_steps(episode))
+            stored = episode.pick(*names, *_FLAGS, *_SUCCESS)
+            rows = (0, _n_steps(episode))
             ended = _last(stored, "terminations")
             broken_off = ended is False and _last(stored, "truncations") is False
             success = [_last(stored, n) for n in _SUCCESS]

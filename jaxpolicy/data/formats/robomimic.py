@@ -85,7 +85,7 @@ class RobomimicReader:
     def read(self, i: int, names: Collection[str]) -> Steps:
         """Demonstration `i`; `values` holds the fields `names`, nothing else is decoded."""
         with self._opened(i) as (data, demo):
-            stored, n_steps = demo.arrays(_LEFT_OUT), _n_steps(demo)
+            stored, n_steps = demo.pick(*names, "rewards", "dones"), _n_steps(demo)
             rows, about = (0, n_steps), demo.json(EPISODE)
             rewards = arrays.scalars(stored, ("rewards",), rows)
             dones = arrays.scalars(stored, ("dones",), rows)

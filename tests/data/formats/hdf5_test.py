@@ -40,6 +40,7 @@ def test_members_and_rows(path):
         assert array.read(1, 2).tolist() == [[2.0, 3.0]]
         assert array.read(2, 9).tolist() == [[4.0, 5.0]]
         assert root.get("a/none") is None
+        assert list(root.pick("a/n2", "a", "a/none", "a/b/x")) == ["a/n2", "a/b/x"]
         assert root.get("a/n2/below") is None
         with pytest.raises(InputError, match="f.hdf5: /a: must hold a group 'n2'; there are: b"):
             group.group("n2")
