@@ -7,7 +7,7 @@ import pytest
 
 from jaxpolicy.collect import CollectConfig, controller, cutting, expert
 from jaxpolicy.data import open_source
-from jaxpolicy.data.formats import rlds, rlds_writer
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.sim import wrappers
 from jaxpolicy.sim.gymnasium_world import GymnasiumWorld
 from jaxpolicy.specs import InputError

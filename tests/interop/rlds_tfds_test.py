@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.data import open_source
-from jaxpolicy.data.formats import rlds, rlds_writer
+from jaxpolicy.data.formats import rlds_writer
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
 pytest.importorskip("tensorflow", reason="needs TensorFlow: run `make test-interop`")
