@@ -6,6 +6,7 @@ it is ever formatted, evaluated or unpickled.
 
 import collections
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -52,7 +53,7 @@ def one_line(error: BaseException) -> str:
 def package(name: str) -> Any:
     """An optional package; raises InputError that says how to install it."""
     try:
-        return __import__(name, fromlist=["_"])
+        return importlib.import_module(name)
     except ImportError as e:
         raise InputError(
             f"LeRobot datasets need {name.split('.')[0]}: pip install 'jaxpolicy[lerobot]'"

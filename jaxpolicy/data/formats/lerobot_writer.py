@@ -40,6 +40,8 @@ __all__ = ["write"]
 
 _CHUNK = 1000
 _ROWS_AT_ONCE = 200
+# Of a description on disk, about; most are statistics of a few numbers.
+_VALUE_BYTES = 16
 # What every step holds besides observation and action.
 _STEP = {"next.reward": "float32", "next.done": "bool"}
 _INDEX = dict(zip(BOOKKEEPING, ("float32", "int64", "int64", "int64", "int64"), strict=True))
@@ -291,7 +293,7 @@ class _Writer(contextlib.AbstractContextManager):
     def _flush(self) -> None:
         """Writes the buffered descriptions."""
         schema, pa = self._descriptions.schema, package("pyarrow")
-        file = self._descriptions.place(sum(len(str(r)) for r in self._rows))
+        file = self._descriptions.place(_VALUE_BYTES * len(self._rows) * len(schema))
         rows = [r | _file_indices("meta/episodes", file) for r in self._rows]
         self._descriptions.add(pa.Table.from_pylist(rows, schema))
         self._rows = []
