@@ -73,9 +73,19 @@ def measure(settings: Settings, name: str, dataset: LeRobotDataset, workers: int
 
 
 def forever(dataset: LeRobotDataset, batch: int, workers: int) -> Any:
-    """Batches of one epoch after the other."""
+    """Batches of one epoch after the other; workers as LeRobot's training sets them up."""
+    several = {
+        "multiprocessing_context": "spawn",
+        "persistent_workers": True,
+        "prefetch_factor": 4,
+    }
     loader = torch.utils.data.DataLoader(
-        dataset, batch, shuffle=True, num_workers=workers, drop_last=True
+        dataset,
+        batch,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+        **(several if workers else {}),
     )
     while True:
         yield from loader
@@ -104,7 +114,7 @@ def main() -> None:
             for workers in WORKERS:
                 measure(settings, backend, dataset, workers)
         except (ImportError, OSError, RuntimeError) as e:
-            measuring.emit("LeRobot", backend, note=f"not measured: {str(e).splitlines()[0]}")
+            measuring.emit("LeRobot", backend, note=f"not measured: {str(e).splitlines()[-1]}")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def measure_cached(settings: Settings, frames: Cache) -> None:
 
 
 def measure_stream(settings: Settings, processed: Processed, n_bytes: int) -> None:
-    """Mode "stream": a repetition is at least an epoch, begun when the workers are busy."""
+    """Mode "stream": repetitions of at least four blocks, begun when the workers are busy."""
     train, lengths = processed.indices("train"), processed.lengths("train")
     block = stream.block_episodes(n_bytes, len(train))
     plan = Plan(lengths, block, seed=0)
@@ -91,9 +91,10 @@ def measure_stream(settings: Settings, processed: Processed, n_bytes: int) -> No
         made.batch(next(step))
         return settings.batch
 
-    for _ in range(2 * block * settings.steps // settings.batch):
+    in_block = block * settings.steps
+    for _ in range(2 * in_block // settings.batch):
         call()
-    rates = measuring.repeated(call, settings, enough=settings.frames)
+    rates = measuring.repeated(call, settings, enough=min(4 * in_block, settings.frames))
     measuring.emit("ours", "stream", **rates, note=f"blocks of {block} episodes")
     made.close()
 
