@@ -171,10 +171,10 @@ def _declared(
     wanted += [(action[0], (spec.action.size,))]
     for column, shape in wanted:
         field = _require(fields, column.field, where)
-        if field.shape != shape:
+        if field.kind not in ("image", "number") or field.shape != shape:
             raise InputError(
-                f"{where}: '{field.name}' is {list(field.shape)}, the dataset's jaxpolicy.json "
-                f"says {list(shape)}"
+                f"{where}: '{field.name}' is {field.kind} {list(field.shape)}, the dataset's "
+                f"jaxpolicy.json says {list(shape)}"
             )
     choices = {k: _Choice(c, "declared") for k, c in observation.items()}
     return Layout(

@@ -198,8 +198,11 @@ class TestDeclared:
         assert [r.why for r in found.rows] == ["declared", "declared", "no rule takes it"]
 
     def test_it_must_agree_with_the_file(self):
-        with pytest.raises(InputError, match=r"'observation/state' is \[4\], .* says \[5\]"):
+        with pytest.raises(InputError, match=r"'observation/state' is number \[4\], .* says \[5\]"):
             layout(ACTION, vector(STATE.name, 4), declared=self.declared)
+        other = Field(STATE.name, "other", (5,), "")
+        with pytest.raises(InputError, match=r"'observation/state' is other \[5\]"):
+            layout(ACTION, other, declared=self.declared)
         with pytest.raises(InputError, match="no field 'action'"):
             layout(STATE, declared=self.declared)
 

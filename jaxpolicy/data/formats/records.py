@@ -2,7 +2,8 @@
 
 tfrecord      framing with checksums, see `tfrecord`
 array_record  Riegeli chunks, read by the array_record package
-parquet       one binary column, `data`, read by pyarrow (extra "lerobot")
+parquet       one binary column, `data`, read by pyarrow (extra "lerobot"); TFDS writes no
+              checksums, so a flipped bit inside a value is noticed by its decoder or not at all
 """
 
 import functools

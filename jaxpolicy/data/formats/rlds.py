@@ -271,7 +271,7 @@ def _read_features(path: pathlib.Path) -> dict[str, Feature]:
 def _parts(directory: pathlib.Path, info: Mapping[str, Any]) -> list[tuple[str, int, Shard]]:
     """(split, episodes of the split before it, shard) for every file."""
     file_format = info.get("fileFormat", "tfrecord")
-    if file_format not in records.SHARDS:
+    if file_format not in tuple(records.SHARDS):
         raise InputError(
             f"{directory / INFO_FILE}: fileFormat must be one of {sorted(records.SHARDS)}, got "
             f"'{file_format}'"
