@@ -102,7 +102,9 @@ class _Open:
             )
         context = self.stream.codec_context
         context.options = {"max_pixels": str((height + _BLOCK) * (width + _BLOCK))}
-        context.thread_type = "AUTO"
+        # More threads are no faster: they start anew at every episode, and loaders run
+        # several processes.
+        context.thread_type, context.thread_count = "NONE", 1
         if not self.stream.time_base:
             raise InputError(f"{self.path}: the video has no time base")
 
