@@ -94,7 +94,10 @@ def write(
         raise InputError(f"codec must be one of {', '.join(codecs)}, got '{codec}'")
     hz = spec.action.control_hz
     if not 0 < hz <= 1e5:
-        raise InputError(f"LeRobot needs the rate of the steps: control_hz must be > 0, got {hz}")
+        raise InputError(
+            f"LeRobot needs the rate of the steps: control_hz must be above 0, got {hz}; give "
+            "data.control_hz"
+        )
     _check_names(spec)
     plan = _Plan(spec, codec, crf, data_mb * 2**20, video_mb * 2**20)
     with atomic.new_directory(path) as directory:
