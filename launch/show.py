@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from jaxpolicy.evaluation.offline import ActionErrors
 
@@ -67,7 +68,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     for name in header:
         grid.add_column(name, overflow="fold")
     for row in rows:
-        grid.add_row(*row)
+        # Text, since names that files give may look like markup.
+        grid.add_row(*map(Text, row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)

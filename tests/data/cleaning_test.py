@@ -9,7 +9,13 @@ from tests.data.episodes import BRIDGE, SPEC, make_episode
 
 RULES = list(cleaning.RULES)
 OFF = CleaningConfig(
-    failed=False, truncated=False, min_steps=0, min_length_share=0, duplicates=False, idle=0, outliers=0
+    failed=False,
+    truncated=False,
+    min_steps=0,
+    min_length_share=0,
+    duplicates=False,
+    idle=0,
+    outliers=0,
 )
 
 

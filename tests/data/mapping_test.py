@@ -105,8 +105,12 @@ class TestAction:
 
 def test_the_last_part_of_a_name_is_enough_where_it_is_unique():
     other = vector("extra/state", 5)
-    assert layout(ACTION, STATE, proprio_keys=("state",)).observation["proprio"] == whole(STATE.name)
-    with pytest.raises(InputError, match="'state' is not unique; say which of observation/state, e"):
+    assert layout(ACTION, STATE, proprio_keys=("state",)).observation["proprio"] == whole(
+        STATE.name
+    )
+    with pytest.raises(
+        InputError, match="'state' is not unique; say which of observation/state, e"
+    ):
         layout(ACTION, STATE, other, proprio_keys=("state",))
 
 
@@ -212,7 +216,8 @@ class TestDeclared:
 
 
 @pytest.mark.parametrize(
-    "place", ["tfds_oxe", "tfds_sequential", "robomimic/low_dim.hdf5", "minari_dict", "lerobot_v3_h264"]
+    "place",
+    ["tfds_oxe", "tfds_sequential", "robomimic/low_dim.hdf5", "minari_dict", "lerobot_v3_h264"],
 )
 def test_every_field_of_a_foreign_dataset_has_a_reason(place):
     source = open_source(FOREIGN / place)

@@ -49,7 +49,12 @@ def test_unreadable_ones_are_noted_and_take_no_part(tmp_path):
     assert found.episodes["readable"].tolist() == [True, False, False, True]
     assert found.episodes["length"].tolist() == [3, 0, 0, 3]
     problems = [t.problem for t in found.texts()]
-    assert problems == ["", "file: corrupt", "episode 'e-002', step 1: proprio holds NaN or infinite values", ""]
+    assert problems == [
+        "",
+        "file: corrupt",
+        "episode 'e-002', step 1: proprio holds NaN or infinite values",
+        "",
+    ]
     rows = np.concatenate(list(found.rows(np.ones(4, bool))))
     assert rows[:, 2].tolist() == [0, 0, 0, 3, 3, 3]
 

@@ -256,7 +256,10 @@ class TestEncodedTensors:
     @pytest.mark.parametrize(
         ("step", "message"),
         [
-            (b"", "step 3: feature 'steps/observation/height_to_bottom' must be 4 bytes of float32"),
+            (
+                b"",
+                "step 3: feature 'steps/observation/height_to_bottom' must be 4 bytes of float32",
+            ),
             (b"junk", "step 3: .* must be 4 bytes"),
             (zlib.compress(b"abc"), "step 3: .* must be 4 bytes"),
             (zlib.compress(b"abcde"), "step 3: .* must be 4 bytes"),

@@ -70,10 +70,10 @@ def copied(original):
 
 def read_all(folder):
     """Every episode that can be read; all of it is of the shapes that were promised."""
-    try:
+    source = []
+    with contextlib.suppress(InputError):
         source = open_source(folder, "rlds")
-    except InputError as e:
-        assert "\n" not in str(e)
+    if not source:
         return
     for i in range(len(source)):
         with contextlib.suppress(InputError):
