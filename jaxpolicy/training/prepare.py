@@ -150,8 +150,12 @@ def make_prepared(
 
 
 def _check_image_size(config: TrainConfig, data: Sequence[DataConfig]) -> None:
-    sizes = {d.image_size for d in data} - {0}
-    if sizes - {config.network.image_size}:
+    sizes = {d.image_size for d in data}
+    if len(sizes) > 1:
+        raise InputError(
+            f"mixture: data.image_size must be the same for all datasets, got {sorted(sizes)}"
+        )
+    if sizes - {0, config.network.image_size}:
         raise InputError(
             f"data.image_size ({max(sizes)}) must be network.image_size "
             f"({config.network.image_size}): the exported policy resizes raw frames to the latter"
@@ -160,8 +164,7 @@ def _check_image_size(config: TrainConfig, data: Sequence[DataConfig]) -> None:
 
 def _spec(opened: Sequence[Opened]) -> DatasetSpec:
     names = [o.entry.dataset for o in opened]
-    sizes = {o.entry.data.image_size for o in opened}
-    size = sizes.pop() if len(sizes) == 1 else 0
+    size = opened[0].entry.data.image_size
     return mixture.common_spec([o.processed.spec for o in opened], names, size)
 
 

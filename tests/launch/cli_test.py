@@ -139,3 +139,35 @@ def test_forked_launchers_are_like_those_started_by_hand():
     forked = launch("pipeline", "--help")
     assert (done.returncode, done.stdout) == (forked.returncode, forked.stdout)
     assert done.stderr == forked.stderr
+
+
+def test_a_dry_run_shows_what_fields_become_and_writes_nothing(tmp_path):
+    done = launch(
+        "process",
+        "--config=configs/bc_bridge.py:debug",
+        f"--config.dataset={BRIDGE}",
+        f"--workdir={tmp_path / 'run'}",
+        "--dry_run",
+    )
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if "observation/state" in line)
+    assert "proprio[0:7]" in row
+    assert "named state" in row
+    assert "rlds, 50 episodes" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_processing_shows_the_table_and_does_not_ask_where_nobody_can_answer(tmp_path):
+    for extra in ((), ("--yes",)):
+        workdir = tmp_path / f"run{len(extra)}"
+        done = launch(
+            "process",
+            "--config=configs/bc_bridge.py:debug",
+            f"--config.dataset={BRIDGE}",
+            f"--workdir={workdir}",
+            *extra,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "proprio[0:7]" in done.stdout
+        assert "card.html" in done.stdout
+        assert (workdir / "processed" / "card.html").is_file()

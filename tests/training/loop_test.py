@@ -1,13 +1,14 @@
 import dataclasses
 import json
 import math
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from jaxpolicy.specs import InputError
-from jaxpolicy.training import checkpoint, loop, metrics
+from jaxpolicy.training import checkpoint, loop, metrics, prepare
 from jaxpolicy.training.callbacks import DivergenceError
 from jaxpolicy.training.loop import Schedule
 from tests.training import fixtures
@@ -296,3 +297,13 @@ def test_compilation_cache_directory(tmp_path):
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
+
+
+@pytest.mark.parametrize("mode", ["stream", "host", "device"])
+def test_a_run_keeps_the_order_of_its_samples(mode):
+    # Streaming has another order than the two others, which have the same.
+    loader = types.SimpleNamespace(mode=mode)
+    data = prepare.Prepared(loader, None, None, {}, "", ())
+    loop._check_order(data, {"streamed": mode == "stream"})
+    with pytest.raises(InputError, match="samples would come in another order; resume with"):
+        loop._check_order(data, {"streamed": mode != "stream"})
