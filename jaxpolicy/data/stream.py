@@ -35,6 +35,8 @@ __all__ = ["Dataset", "Plan", "StreamLoader", "block_episodes"]
 # Decoded frames of one block; a few blocks are alive at a time.
 _BLOCK_BYTES = 2**28
 _MAX_WORKERS = 8
+# Blocks that are tried in place of one of which nothing can be decoded.
+_N_CHOICES = 4
 
 
 class Dataset(NamedTuple):
@@ -230,9 +232,10 @@ class _Blocks:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
             weakref.finalize(self, self._pool.shutdown, False, cancel_futures=True)
-        wanted = self._episodes[self._plan.episodes(block)]
+        ahead = range(block, block + min(self._plan.n_blocks, _N_CHOICES))
+        choices = [self._episodes[self._plan.episodes(b)] for b in ahead]
         path = str(self._directory / str(block))
-        self._waiting[block] = self._pool.submit(_decode, self._dataset, wanted, path)
+        self._waiting[block] = self._pool.submit(_decode, self._dataset, choices, path)
 
     def _wait(self, block: int) -> Cache:
         try:
@@ -260,15 +263,25 @@ class _Blocks:
         self._finalizer()
 
 
-def _decode(dataset: Dataset, episodes: Sequence[int], path: str) -> str:
-    """In a worker: episodes -> a cache at `path`."""
+def _decode(dataset: Dataset, choices: Sequence[Sequence[int]], path: str) -> str:
+    """In a worker: episodes -> a cache at `path`.
+
+    Of `choices`, the first of which any episode can be decoded: with long episodes a block may
+    hold one alone, and one that is corrupt must not end a run.
+    """
     source = _source(dataset.path, dataset.config)
     specs = cache.array_specs(source, dataset.keys)
     target = pathlib.Path(path)
     shutil.rmtree(target, ignore_errors=True)
     config = dataset.config
     size, corrupt = config.image_size, config.cleaning.corrupt
-    cache.write(source, episodes, specs, target, None, size, corrupt)
+    for n, episodes in enumerate(choices, 1):
+        try:
+            cache.write(source, episodes, specs, target, None, size, corrupt)
+            break
+        except InputError:
+            if corrupt == "error" or n == len(choices):
+                raise
     return path
 
 

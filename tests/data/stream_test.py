@@ -1,12 +1,13 @@
 import dataclasses
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from jaxpolicy.data import DataConfig, cache, loader, open_source, stream
-from jaxpolicy.data.formats import rlds_writer
+from jaxpolicy.data import CleaningConfig, DataConfig, cache, loader, open_source, stream
+from jaxpolicy.data.formats import example_proto, rlds_writer, tfrecord
 from jaxpolicy.data.stream import Dataset, Plan, StreamLoader
 from jaxpolicy.data.windows import Index
 from jaxpolicy.specs import InputError
@@ -119,7 +120,7 @@ def test_batches_from_a_worker(dataset, tmp_path):
 def test_in_process(dataset, tmp_path):
     """What a worker does: a block is a cache of its episodes, resized as asked for."""
     config = dataclasses.replace(dataset.config, image_size=4)
-    path = stream._decode(dataset._replace(config=config), [3, 1], str(tmp_path / "7"))
+    path = stream._decode(dataset._replace(config=config), [[3, 1]], str(tmp_path / "7"))
     found = cache.open_cache(pathlib.Path(path))
     assert found.lengths.tolist() == [2, 4]
     assert found.arrays["image/wrist"].shape == (6, 4, 4, 3)
@@ -140,3 +141,21 @@ def test_what_it_cannot_do(dataset, tmp_path):
         make(dataset, tmp_path, batch_size=0)
     streamed.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_block_that_cannot_be_decoded_is_replaced(dataset, tmp_path):
+    folder = shutil.copytree(dataset.path, tmp_path / "d")
+    (path,) = folder.glob("*.tfrecord-*")
+    values = [example_proto.decode(tfrecord.read(r), "") for r in tfrecord.index(path)]
+    values[2]["steps/observation/image_wrist"][0] = b"no picture"
+    with open(path, "wb") as file:
+        for value in values:
+            tfrecord.write(file, example_proto.encode(value))
+    damaged = dataset._replace(path=str(folder))
+    found = cache.open_cache(pathlib.Path(stream._decode(damaged, [[2], [4]], str(tmp_path / "a"))))
+    assert found.episodes.tolist() == [4]
+    with pytest.raises(InputError, match="cannot decode the image"):
+        stream._decode(damaged, [[2]], str(tmp_path / "b"))
+    strict = dataclasses.replace(dataset.config, cleaning=CleaningConfig(corrupt="error"))
+    with pytest.raises(InputError, match="cannot decode the image"):
+        stream._decode(damaged._replace(config=strict), [[2], [4]], str(tmp_path / "c"))
