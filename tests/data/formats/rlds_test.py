@@ -312,7 +312,7 @@ DAMAGE = {
     "image size": (records(resize_image), r"step 2: .* must be \[8, 8, 3\], got \[8, 9, 3\]"),
     "facts and features disagree": (
         action_size,
-        r"'action' is \[3\], the dataset's jaxpolicy.json says \[2\]",
+        r"'action' is number \[3\], the dataset's jaxpolicy.json says \[2\]",
     ),
     "action size": (
         foreign_action_size,
