@@ -70,7 +70,7 @@ def compare(rows: Sequence[Row]) -> None:
     ours = [r for r in rows if r["side"] == "ours" and r.get("unit") != "frames"]
     rivals = {
         "LeRobot": [r for r in rows if r["side"] == "LeRobot" and "wall" in r],
-        **{f"tf.data, {r['name']}": [r] for r in rows if r["side"] == "tf.data"},
+        **{f"tf.data, {r['name']}": [r] for r in rows if r["side"] == "tf.data" and "wall" in r},
     }
     print("\n| ours | beside | times per second | times per CPU-second |\n|---|---|---|---|")
     for row in ours:

@@ -70,6 +70,12 @@ def cpu_seconds() -> float:
     return own.ru_utime + own.ru_stime + sum(_children_ticks()) / _TICKS
 
 
+def free_memory() -> int:
+    """Bytes that a process can have without making others swap."""
+    lines = dict(x.split(":") for x in Path("/proc/meminfo").read_text().splitlines())
+    return 1024 * int(lines["MemAvailable"].split()[0])
+
+
 def _children_ticks() -> list[int]:
     """Ticks of living descendants, and of the dead that they and this process waited for."""
     table = {}
