@@ -316,16 +316,16 @@ def _split(work: _Work, rules: np.ndarray) -> np.ndarray:
 
 
 def _names(seen: Scan) -> Iterator[str]:
-    """Unique ids: repeated ones of different episodes get a piece of their content's digest."""
+    """Unique ids: of episodes with the same, all but the first get a piece of their digest."""
     keys, times = np.unique(seen.episodes["key"], return_counts=True)
     repeated = set(keys[times > 1].tolist())
     used: Counter[str] = Counter()
     for text, episode in zip(seen.texts(), seen.episodes, strict=True):
         name = text.episode_id
         if int(episode["key"]) in repeated:
-            name = f"{name}~{bytes(episode['content']).hex()[:12]}"
             used[name] += 1
-            name = f"{name}~{used[name]}"
+            if used[name] > 1:
+                name = f"{name}~{bytes(episode['content']).hex()[:12]}~{used[name]}"
         yield name
 
 

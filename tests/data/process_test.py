@@ -109,7 +109,17 @@ def test_repeated_ids_of_different_episodes_are_told_apart(tmp_path):
     source = source_of(make_episode(i, episode_id="same") for i in range(4))
     names = [e.episode_id for e in process.process(source, DataConfig(), tmp_path).episodes]
     assert len(set(names)) == 4
-    assert all(n.startswith("same~") for n in names)
+    assert names[0] == "same"
+    assert all(n.startswith("same~") for n in names[1:])
+
+
+def test_an_appended_episode_with_a_used_id_moves_none(tmp_path):
+    episodes = [make_episode(i) for i in range(9)]
+    first = parts(process.process(source_of(episodes), DataConfig(), tmp_path))
+    more = [*episodes, make_episode(9, episode_id="e-003")]
+    grown = parts(process.process(source_of(more), DataConfig(), tmp_path))
+    assert {i: grown[i] for i in first} == first
+    assert len(grown) == 10
 
 
 def with_nan(i, step, name="action"):
