@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((layers.ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
     "requirements.lock": ("all", "test", "lint"),
     "requirements-interop.lock": ("all", "test", "tflite-loops", "interop"),
+    "requirements-peers.lock": ("peers", "lerobot", "hdf5", "test"),
 }
 PYTHONS = ("3.11", "3.12")
 # What decides a marker, on the machines we support.

@@ -69,6 +69,10 @@ class Plan:
         self._size, self._seed, self._shuffle = block_episodes, seed, shuffle
         self.n_samples = int(self._lengths.sum())
         self.n_blocks = -(-len(self._lengths) // block_episodes)
+        # A run asks for the same few epochs and blocks again and again.
+        self._order = functools.lru_cache(maxsize=2)(self._order_of)
+        self._ends = functools.lru_cache(maxsize=2)(self._ends_of)
+        self._frames = functools.lru_cache(maxsize=2)(self._frames_of)
 
     def episodes(self, block: int) -> np.ndarray:
         """Episodes of block number `block` of the run, in order."""
@@ -88,17 +92,17 @@ class Plan:
             yield block, order[offset - start : offset - start + taken]
             first, n = first + taken, n - taken
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _order_of(self, epoch: int) -> np.ndarray:
         if not self._shuffle:
             return np.arange(len(self._lengths))
         return _generator(self._seed, epoch, 0).permutation(len(self._lengths))
 
-    def _ends(self, epoch: int) -> np.ndarray:
+    def _ends_of(self, epoch: int) -> np.ndarray:
         """Samples of the epoch up to the end of each block."""
         ends = np.cumsum(self._lengths[self._order(epoch)])
         return ends[np.minimum(np.arange(1, self.n_blocks + 1) * self._size, len(ends)) - 1]
 
-    def _frames(self, block: int, n: int) -> np.ndarray:
+    def _frames_of(self, block: int, n: int) -> np.ndarray:
         if not self._shuffle:
             return np.arange(n)
         return _generator(self._seed, block, 1).permutation(n)
