@@ -25,7 +25,7 @@ from brax.envs.base import Env
 
 from jaxpolicy import atomic, schema, sim
 from jaxpolicy.collect import expert
-from jaxpolicy.data import WRITERS, action_kind, cache, detect, open_source
+from jaxpolicy.data import WRITERS, action_kind, cache, detect, mixture, open_source
 from jaxpolicy.data.action_kind import Guess
 from jaxpolicy.data.cleaning import RULES
 from jaxpolicy.data.formats import rlds_writer
@@ -306,10 +306,9 @@ def _compare(
     policy: LoadedPolicy, opened: Opened, directory: Path, unlock_reason: str
 ) -> dict[str, offline.ActionErrors]:
     """Errors on one dataset, of the policy and of the baselines."""
-    source, processed = opened.source, opened.processed
+    processed = opened.processed
     part = processed.unlock_test(unlock_reason) if unlock_reason else processed.indices("val")
-    keys = [s.name for s in policy.policy_spec.observation if s.name in processed.spec.keys]
-    frames = cache.build(source, part, keys, directory)
+    frames = _frames(policy, opened, part, directory)
     return offline.compare(
         offline.predict(policy.algorithm.act, policy.params, policy.policy_spec, frames),
         np.asarray(frames.arrays["action"]),
@@ -317,6 +316,14 @@ def _compare(
         _train_actions(opened, directory),
         policy.policy_spec.action,
     )
+
+
+def _frames(policy: LoadedPolicy, opened: Opened, part: np.ndarray, directory: Path) -> cache.Cache:
+    """Frames of some episodes as recorded, with every array that the policy sees."""
+    keys = [s.name for s in policy.policy_spec.observation]
+    there = [k for k in keys if k in opened.processed.spec.keys]
+    frames = cache.build(opened.source, part, there, directory)
+    return dataclasses.replace(frames, arrays=mixture.columns(frames.arrays, (*keys, "action")))
 
 
 def _train_actions(opened: Opened, directory: Path) -> np.ndarray:
@@ -424,7 +431,7 @@ def _recorded(
     opened = next(_opened(config, workdir))
     keys = [s.name for s in policy.policy_spec.observation]
     part = opened.processed.indices("val")
-    frames = cache.build(opened.source, part, keys, Path(workdir) / prepare.CACHE)
+    frames = _frames(policy, opened, part, Path(workdir) / prepare.CACHE)
     cuts = list(zip(frames.starts, frames.starts + frames.lengths, strict=True))
     episodes = [{k: frames.arrays[k][a:b] for k in keys} for a, b in cuts]
     return bundle.windows(episodes, policy.policy_spec, config.export.n_golden)

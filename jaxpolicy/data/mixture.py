@@ -16,7 +16,7 @@ from jaxpolicy.normalization import NormStats
 from jaxpolicy.specs import InputError, is_camera
 from jaxpolicy.types import Batch, DatasetSpec
 
-__all__ = ["MixtureLoader", "common_spec", "deal", "merge_norms"]
+__all__ = ["MixtureLoader", "columns", "common_spec", "deal", "merge_norms"]
 
 # Weights are kept to this many parts of the whole.
 _PERIOD = 1024
@@ -144,6 +144,11 @@ def _cached(part: BatchLoader) -> Loader:
 
 def _keys(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted({k for part in parts for k in part})
+
+
+def columns(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays `keys` of one dataset; a mask that it lacks is True."""
+    return {k: _column(arrays, k) for k in keys}
 
 
 def _column(part: Mapping[str, np.ndarray], key: str) -> np.ndarray:

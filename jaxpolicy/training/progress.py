@@ -59,7 +59,7 @@ class ProgressBar:
     def note(self, text: str) -> None:
         """Prints a line."""
         if self._enabled:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Stops drawing."""

@@ -6,7 +6,7 @@ import pytest
 
 from jaxpolicy import normalization
 from jaxpolicy.data import MemorySource, cache, loader
-from jaxpolicy.data.mixture import MixtureLoader, common_spec, deal, merge_norms
+from jaxpolicy.data.mixture import MixtureLoader, columns, common_spec, deal, merge_norms
 from jaxpolicy.specs import ArraySpec, InputError
 from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, make_episode
@@ -186,3 +186,10 @@ def test_norms_are_those_of_the_weighted_samples():
     assert (merged.q01 <= np.percentile(rows, 1, axis=0)).all()
     assert (merged.q99 >= np.percentile(rows, 99, axis=0)).all()
     assert all(v.dtype == np.float32 for v in merged)
+
+
+def test_a_mask_that_a_dataset_lacks_is_true():
+    arrays = {"image/front": np.zeros((3, 4, 4, 3), np.uint8), "action": np.zeros((3, 2))}
+    found = columns(arrays, ("image/front", "mask/front", "action"))
+    assert found["mask/front"].tolist() == [True, True, True]
+    assert found["action"] is arrays["action"]
