@@ -22,6 +22,7 @@ __all__ = [
     "InputError",
     "PREVIOUS_ACTION",
     "PolicyManifest",
+    "RELATIVE_KINDS",
     "camera_names",
     "is_camera",
     "mask_key",
@@ -34,6 +35,8 @@ ACTION_KINDS = (
     "joint_position",
     "unknown",
 )
+# Kinds whose elements mean "move by".
+RELATIVE_KINDS = ("cartesian_delta", "joint_delta")
 
 IMAGE_PREFIX = "image/"
 MASK_PREFIX = "mask/"

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpolicy.data.cache import Cache
 from jaxpolicy.data.config import LOADER_MODES
-from jaxpolicy.data.windows import Index, Window, windows, windows_in_jit
+from jaxpolicy.data.windows import Index, Window, locate, windows, windows_in_jit
 from jaxpolicy.specs import InputError
 from jaxpolicy.types import Batch
 
@@ -174,10 +174,7 @@ class Sampler:
         return self._epochs[epoch]
 
     def _index(self, frame: np.ndarray) -> Index:
-        episode = np.searchsorted(self._starts, frame, side="right") - 1
-        start = self._starts[episode]
-        parts = (start, self._lengths[episode], frame - start)
-        return Index(*(p.astype(np.int32) for p in parts))
+        return locate(self._starts, self._lengths, frame)
 
 
 class Loader:

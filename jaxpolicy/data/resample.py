@@ -8,12 +8,11 @@ import numpy as np
 
 from jaxpolicy.data.mapping import Layout
 from jaxpolicy.data.source import EpisodeSource
-from jaxpolicy.specs import InputError
+from jaxpolicy.specs import RELATIVE_KINDS, InputError
 from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["ResampledSource", "kept_steps", "resample"]
 
-_RELATIVE_KINDS = ("cartesian_delta", "joint_delta")
 # What elements are called that nobody named, see mapping.
 _UNNAMED = re.compile(r"action_\d+\Z")
 
@@ -62,7 +61,7 @@ class ResampledSource:
                 "does not say which its actions are; give data.action_kind"
             )
         names = tuple(action_names) or source.spec.action.names
-        if action_kind in _RELATIVE_KINDS and all(map(_UNNAMED.match, names)):
+        if action_kind in RELATIVE_KINDS and all(map(_UNNAMED.match, names)):
             raise InputError(
                 "data.resample_hz: deltas are added up and the opening of a gripper is not, and "
                 "the dataset does not name its actions; give data.action_names"
@@ -130,5 +129,5 @@ def resample(episode: Episode, kept: np.ndarray, added: np.ndarray) -> Episode:
 
 def _added(names: Sequence[str], kind: str) -> np.ndarray:
     """Bool [A]: deltas; a gripper's opening is a position even beside them."""
-    is_relative = kind in _RELATIVE_KINDS
+    is_relative = kind in RELATIVE_KINDS
     return np.array([is_relative and "grip" not in n.lower() for n in names])

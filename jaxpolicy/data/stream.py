@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxpolicy.data import cache, open_source
+from jaxpolicy.data import cache, open_source, windows
 from jaxpolicy.data.cache import Cache
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.loader import gather_on_host
@@ -203,11 +203,7 @@ class StreamLoader:
 
 def _index(found: Cache, frames: np.ndarray) -> Index:
     """Frames of a block as samples. Where episodes could not be decoded the rest fills in."""
-    frames = frames % found.n_frames
-    episode = np.searchsorted(found.starts, frames, side="right") - 1
-    start = found.starts[episode]
-    parts = (start, found.lengths[episode], frames - start)
-    return Index(*(p.astype(np.int32) for p in parts))
+    return windows.locate(found.starts, found.lengths, frames % found.n_frames)
 
 
 class _Blocks:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxpolicy import chunking
 
-__all__ = ["Index", "Window", "windows", "windows_in_jit"]
+__all__ = ["Index", "Window", "locate", "windows", "windows_in_jit"]
 
 
 class Index(NamedTuple):
@@ -27,6 +27,14 @@ class Index(NamedTuple):
     start: np.ndarray | jax.Array
     length: np.ndarray | jax.Array
     t: np.ndarray | jax.Array
+
+
+def locate(starts: np.ndarray, lengths: np.ndarray, frames: np.ndarray) -> Index:
+    """Frames [B] of episodes that begin at `starts` and have `lengths`, both [n]."""
+    episode = np.searchsorted(starts, frames, side="right") - 1
+    start = starts[episode]
+    parts = (start, lengths[episode], frames - start)
+    return Index(*(p.astype(np.int32) for p in parts))
 
 
 class Window(NamedTuple):

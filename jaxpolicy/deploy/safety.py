@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from jaxpolicy.specs import ActionSpec, InputError
+from jaxpolicy.specs import RELATIVE_KINDS, ActionSpec, InputError
 
 __all__ = ["ActionGuard", "hold_action"]
 
-# Kinds whose motion elements mean "move by": holding still is zero, not repeating.
-_RELATIVE_KINDS = ("cartesian_delta", "joint_delta")
 _MOTION_UNITS = ("m", "rad")
 
 
@@ -18,7 +16,7 @@ def hold_action(spec: ActionSpec, last: np.ndarray) -> np.ndarray:
     limits, and the others (the gripper opening) keep their last value; for absolute
     kinds `last` itself.
     """
-    if spec.kind not in _RELATIVE_KINDS:
+    if spec.kind not in RELATIVE_KINDS:
         return last
     moves = np.array([u in _MOTION_UNITS for u in spec.units])
     still = np.clip(0.0, spec.minimum, spec.maximum).astype(np.float32)
