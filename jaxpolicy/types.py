@@ -167,6 +167,10 @@ class Algorithm(NamedTuple):
         is what validation reports; includes "loss" and "action_error".
       act: (params, observation [B, O, ...], key) -> action chunk [B, H, A].
       confidence: (params, observation, key) -> [B] in [0, 1].
+      noise: shape per sample of the standard normal noise that `act` draws from its key;
+        empty where it draws none.
+      act_with_noise: (params, observation, noise [B, *noise]) -> [B, H, A]: `act` with the
+        noise given, as exported policies run; None where it draws none.
     """
 
     init: Callable[..., TrainState]
@@ -174,3 +178,5 @@ class Algorithm(NamedTuple):
     eval_step: Callable[..., Metrics]
     act: Callable[..., jax.Array]
     confidence: Callable[..., jax.Array]
+    noise: tuple[int, ...] = ()
+    act_with_noise: Callable[..., jax.Array] | None = None
