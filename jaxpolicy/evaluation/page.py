@@ -28,6 +28,7 @@ _LEVELS = {"good": "good", "acceptable": "acceptable", "needs_improvement": "nee
 PLOTS = (
     "success.png",
     "starts.png",
+    "paths.png",
     "time.png",
     "returns.png",
     "latency.png",

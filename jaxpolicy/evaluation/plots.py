@@ -33,6 +33,8 @@ def draw_all(
     plots["returns.png"] = _returns(rollouts)
     if rollouts.start is not None and rollouts.success is not None:
         plots["starts.png"] = _starts(rollouts.start, rollouts.success)
+    if rollouts.paths is not None and rollouts.success is not None:
+        plots["paths.png"] = _paths(rollouts.paths, rollouts.success)
     if latency_ms and "samples" in latency_ms:
         plots["latency.png"] = _latency(latency_ms, config)
     if rollouts.confidence is not None and rollouts.success is not None:
@@ -115,6 +117,20 @@ def _starts(start: np.ndarray, success: np.ndarray) -> bytes:
         axes.scatter(
             *points.T, s=22, color=colour, label=f"{name} ({len(points)})", marker=marker, alpha=0.8
         )
+    axes.set_aspect("equal", adjustable="datalim")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
+    return _png(figure)
+
+
+def _paths(paths: np.ndarray, success: np.ndarray) -> bytes:
+    """The tool's way in every episode [N, T, 2], seen from above; failures lie on top."""
+    figure, axes = _figure("Ways of the tool, from above", "x (m)", "y (m)")
+    for outcome, colour, name in ((True, GREEN, "success"), (False, RED, "failure")):
+        chosen = paths[success == outcome]
+        # One line for all of them: NaN, appended to each, breaks it.
+        line = np.concatenate([chosen, np.full_like(chosen[:, :1], np.nan)], axis=1)
+        label = f"{name} ({len(chosen)})"
+        axes.plot(*line.reshape(-1, 2).T, color=colour, lw=0.7, alpha=0.5, label=label)
     axes.set_aspect("equal", adjustable="datalim")
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return _png(figure)

@@ -137,6 +137,8 @@ class Rollouts:
       peak: the largest value each of them had in the episode, each [N, ...].
       start: xy position of the first object of the scene at the start, float32 [N, 2] m,
         None where there is no scene.
+      paths: xy position of the tool after every step, float32 [N, T, 2] m, NaN beyond an
+        episode's end; None where the world names no tool.
       actions_clipped: share of action elements outside their limits.
       confidence: float32 [N], mean over the episode, or None.
       recordings: episodes kept for looking at.
@@ -163,6 +165,7 @@ class Rollouts:
     variation: np.ndarray
     control_hz: float
     n_instructions: int = 1
+    paths: np.ndarray | None = None
 
     @property
     def n_success(self) -> int:
@@ -227,7 +230,7 @@ def evaluate(
         seeds = config.seed + first + np.arange(batch)
         log = _run(env, controller, seeds, length, watcher)
         n = min(batch, config.n_episodes - first)
-        parts.append(_summary(log, seeds, n))
+        parts.append(_summary(log, seeds, n, length))
         watcher.keep(log.views, log.end[:n], seeds, parts[-1].get("success"))
         if first == 0 and record_observations:
             windows = _windows(log, record_observations, n_obs_steps)
@@ -313,8 +316,8 @@ def _confidence(controller: Controller) -> np.ndarray | None:
     return None if ask is None else ask()
 
 
-def _summary(log: _Log, seeds: np.ndarray, n: int) -> dict[str, Any]:
-    """One value per episode for the first `n` episodes."""
+def _summary(log: _Log, seeds: np.ndarray, n: int, length: int) -> dict[str, Any]:
+    """One value per episode for the first `n` episodes, which last `length` steps at most."""
     worlds = np.arange(n)
     last = log.end[:n] - 1
     alive = np.arange(len(log.reward))[:, None] <= last
@@ -331,6 +334,8 @@ def _summary(log: _Log, seeds: np.ndarray, n: int) -> dict[str, Any]:
     }
     if log.start is not None:
         summary["start"] = log.start[:n]
+    if "tool" in log.metrics:
+        summary["paths"] = _paths(log.metrics["tool"][:, :n, :2], alive, length)
     if "success" in final:
         held = (log.metrics["success"][:, :n] > 0) & alive
         summary["success"] = final["success"] > 0
@@ -344,6 +349,13 @@ def _peak(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """Largest of values [T, n, ...] where alive [T, n], over time."""
     mask = alive.reshape(*alive.shape, *[1] * (values.ndim - 2))
     return np.where(mask, values, -np.inf).max(axis=0)
+
+
+def _paths(positions: np.ndarray, alive: np.ndarray, length: int) -> np.ndarray:
+    """Positions [T, n, 2] while alive [T, n] -> [n, length, 2], NaN afterwards."""
+    paths = np.full((positions.shape[1], length, 2), np.nan, np.float32)
+    paths[:, : len(positions)] = np.where(alive[..., None], positions, np.nan).swapaxes(0, 1)
+    return paths
 
 
 def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -375,7 +387,8 @@ def _rollouts(
 ) -> Rollouts:
     fields = {k: total[k] for k in ("seeds", "returns", "lengths", "terminated")}
     fields |= {k: total[k] for k in ("final", "peak")}
-    fields |= {k: total.get(k) for k in ("success", "first_success", "start", "confidence")}
+    optional = ("success", "first_success", "start", "paths", "confidence")
+    fields |= {k: total.get(k) for k in optional}
     n = len(total["seeds"])
     return Rollouts(
         **fields,

@@ -28,6 +28,7 @@ def rollouts():
         made,
         first_success=np.where(success, 4, 0),
         start=np.linspace(0, 1, 40).reshape(20, 2),
+        paths=np.linspace(0, 1, 120).reshape(20, 3, 2),
         recordings=(film(1, True), film(2, False)),
     )
 
@@ -131,8 +132,8 @@ def test_page_is_well_formed_and_self_contained(rollouts, tmp_path):
     outline.feed((tmp_path / "report.html").read_text())
     assert not outline.open
     assert all(s.startswith("data:") for s in outline.sources)
-    # Plots (success, time, returns, starts, latency), two contact sheets.
-    assert sum(s.startswith("data:image/png") for s in outline.sources) == 7
+    # Plots (success, time, returns, starts, paths, latency), two contact sheets.
+    assert sum(s.startswith("data:image/png") for s in outline.sources) == 8
     text = " ".join(outline.text)
     assert "85.0 %" in text
     assert "Failed seeds: 17 (unclassified)" in text

@@ -240,6 +240,20 @@ def test_expert_lifts_on_held_out_starts_and_is_filmed():
     assert (found.start < np.array([0.6, 0.1]) + 1e-6).all()
     assert (found.final["grasped"] == 1).all()
     assert (found.final["object"][:, 2] > 0.07).all()
+    # The ways of the tool end above the cube.
+    assert found.paths.shape == (4, 60, 2)
+    np.testing.assert_allclose(found.paths[:, -1], found.final["tool"][:, :2])
+    assert np.abs(found.paths[:, -1] - found.final["object"][:, :2]).max() < 0.02
+
+
+def test_paths_end_with_their_episodes():
+    # Two steps of two episodes, of which the second ends after one; four at most.
+    positions = np.array([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])
+    found = rollout._paths(positions, np.array([[True, True], [True, False]]), 4)
+    nan = [np.nan, np.nan]
+    np.testing.assert_array_equal(
+        found, [[[1.0, 2.0], [5.0, 6.0], nan, nan], [[3.0, 4.0], nan, nan, nan]]
+    )
 
 
 def test_view_camera_must_exist():
