@@ -26,31 +26,40 @@ from jax import lax
 __all__ = ["Conv1D", "Conv2D", "ConvTranspose1D", "conv1d", "conv1d_transpose", "conv2d"]
 
 
-def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """2-D cross-correlation with "SAME" padding.
+def conv2d(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int | None = None
+) -> jax.Array:
+    """2-D cross-correlation.
 
     Args:
       x: [B, H, W, C].
       kernel: [k, k, C, F].
       stride: same for both axes.
+      padding: zeros on every side, as in PyTorch's `Conv2d`; None: "SAME", which for a stride
+        above 1 may put one zero more at the bottom and the right.
 
     Returns:
-      [B, ceil(H / stride), ceil(W / stride), F].
+      [B, ceil(H / stride), ceil(W / stride), F] with "SAME", otherwise
+      [B, (H + 2 padding - k) // stride + 1, (W + 2 padding - k) // stride + 1, F].
     """
     size = kernel.shape[:2]
-    if size == (1, 1):
+    same = padding is None or (stride == 1 and size == (2 * padding + 1,) * 2)
+    if size == (1, 1) and not padding:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     divides = x.shape[1] % stride == 0 and x.shape[2] % stride == 0
-    if size == (stride, stride) and divides:
+    if size == (stride, stride) and divides and not padding:
         return _patch_dot(x, kernel)
-    if size[0] == size[1] and size[0] % 2 and stride == 1:
+    if size[0] == size[1] and size[0] % 2 and stride == 1 and same:
         return _same_conv(x, kernel)
-    return _lax_conv(x, kernel, stride)
+    return _lax_conv(x, kernel, stride, padding)
 
 
-def _lax_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+def _lax_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int | None = None
+) -> jax.Array:
+    pads = "SAME" if padding is None else [(padding, padding)] * 2
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
@@ -193,6 +202,7 @@ class Conv2D(nn.Module):
       features: F.
       size: k of the k x k kernel.
       stride: same for both axes.
+      padding: zeros on every side; None: "SAME".
       use_bias: adds a bias.
       zero_init: starts at zero, for the last layer of a residual branch.
       dtype: of the computation.
@@ -201,16 +211,17 @@ class Conv2D(nn.Module):
     features: int
     size: int = 3
     stride: int = 1
+    padding: int | None = None
     use_bias: bool = True
     zero_init: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), F]."""
+        """[B, H, W, C] -> [B, H', W', F], see `conv2d`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel, bias = _parameters(self, shape, self.use_bias, self.zero_init)
-        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
         return y + bias.astype(self.dtype)
 
 
