@@ -29,12 +29,22 @@ class ExperimentConfig(TrainConfig):
       evaluation: closed-loop evaluation.
       export: artefacts to write.
       min_success: share of successes that the pipeline's gate asks for.
+      seeds: runs with the seeds `seed`, `seed` + 1, ..., see sweep.py.
+      grid: further runs, one for each combination of values, "" for none:
+        "optimizer.learning_rate=1e-4,3e-4;network.size=tiny,small", see sweep.py.
     """
 
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     min_success: float = 0.8
+    seeds: int = 1
+    grid: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 1:
+            raise InputError(f"config.seeds must be at least 1, got {self.seeds}")
 
 
 def from_mapping(value: Any, where: str = "config") -> ExperimentConfig:

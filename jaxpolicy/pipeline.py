@@ -50,10 +50,12 @@ from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = [
     "ARTEFACTS",
+    "Log",
     "POLICIES",
     "Summary",
     "collect",
     "convert",
+    "deliver",
     "evaluate",
     "evaluate_offline",
     "evaluation_path",
@@ -61,10 +63,13 @@ __all__ = [
     "make_world",
     "Overview",
     "look",
+    "no_progress",
+    "prepare_data",
     "preview",
     "process",
     "report_path",
     "run",
+    "success_reasons",
     "tell_collect",
     "tell_evaluate",
     "tell_export",
@@ -457,50 +462,90 @@ class Summary(NamedTuple):
     paths: tuple[Path, ...]
 
 
-def _no_progress(stage: str) -> Progress | None:
+def no_progress(stage: str) -> Progress | None:
+    """Shows nothing."""
     return None
 
 
+class Log:
+    """Stages as they end: (stage, seconds, what was found)."""
+
+    def __init__(self, progress: StageProgress = no_progress):
+        """`progress` gives each stage its bar."""
+        self.progress = progress
+        self.rows: list[tuple[str, float, str]] = []
+
+    def timed(
+        self, stage: str, tell: Callable[[Any], str], function: Callable[..., Any], *args: Any
+    ) -> Any:
+        """`function(*args)`, noted as `stage`."""
+        start = time.perf_counter()
+        result = function(*args)
+        self.rows.append((stage, time.perf_counter() - start, tell(result)))
+        return result
+
+
 def run(
-    config: ExperimentConfig, workdir: PathLike, progress: StageProgress = _no_progress
+    config: ExperimentConfig, workdir: PathLike, progress: StageProgress = no_progress
 ) -> Summary:
     """All stages: demonstrations to a verified artefact driving the simulated robot."""
     run_directory.check_writable(workdir)
-    rows: list[tuple[str, float, str]] = []
-
-    def timed(stage: str, function: Callable[..., Any], tell: Callable[[Any], str], *args: Any):
-        start = time.perf_counter()
-        result = function(config, workdir, *args)
-        rows.append((stage, time.perf_counter() - start, tell(result)))
-        return result
-
-    if not config.dataset:
-        timed("collect", collect, tell_collect, progress("collect"))
-    timed("process", process, tell_process, progress("process"))
-    timed("train", train, tell_train, progress("decode"))
-    found, _ = timed("evaluate", evaluate, tell_evaluate, "jax", progress("evaluate"))
-    _, checks = timed("export", export, tell_export)
-    driven = {}
-    for kind in config.export.formats[:1]:
-        told = timed(f"evaluate {kind}", evaluate, tell_evaluate, kind, progress(kind))
-        driven[kind] = told[0]
-    reasons = _gate(config, found, checks, driven)
-    _fill_checklist(config, workdir, found, driven)
+    log = Log(progress)
+    prepare_data(config, workdir, log)
+    log.timed("train", tell_train, train, config, workdir, progress("decode"))
+    bar = progress("evaluate")
+    found, _ = log.timed("evaluate", tell_evaluate, evaluate, config, workdir, "jax", bar)
+    reasons = success_reasons(config, found["success_rate"])
+    reasons += deliver(config, workdir, found, log)
     root = Path(workdir)
     paths = tuple(root / p for p in ("evaluation/report.html", "evaluation", EXPORT))
-    return Summary(tuple(rows), not reasons, tuple(reasons), paths)
+    return Summary(tuple(log.rows), not reasons, tuple(reasons), paths)
 
 
-def _gate(
-    config: ExperimentConfig,
+def prepare_data(config: ExperimentConfig, workdir: PathLike, log: Log) -> None:
+    """Collects demonstrations where `config` names no dataset, and processes them."""
+    if not config.dataset and not config.mixture:
+        log.timed("collect", tell_collect, collect, config, workdir, log.progress("collect"))
+    log.timed("process", tell_process, process, config, workdir, log.progress("process"))
+
+
+def success_reasons(config: ExperimentConfig, rate: float) -> list[str]:
+    """Why a success rate is not good enough; empty where it is."""
+    if rate >= config.min_success:
+        return []
+    return [f"success {rate:.1%} is below {config.min_success:.1%}"]
+
+
+def deliver(
+    config: ExperimentConfig, workdir: PathLike, found: Mapping[str, Any], log: Log
+) -> list[str]:
+    """Exports, verifies, and drives the first artefact as the JAX policy was driven.
+
+    Args:
+      config: of the run.
+      workdir: run directory with a trained policy.
+      found: report of the JAX policy's evaluation.
+      log: gets the stages.
+
+    Returns:
+      Why the artefacts are not what was evaluated; empty where they are.
+    """
+    _, checks = log.timed("export", tell_export, export, config, workdir)
+    driven = {}
+    for kind in config.export.formats[:1]:
+        bar = log.progress(kind)
+        stage = f"evaluate {kind}"
+        driven[kind], _ = log.timed(stage, tell_evaluate, evaluate, config, workdir, kind, bar)
+    _fill_checklist(config, workdir, found, driven)
+    return _artefact_reasons(found, checks, driven)
+
+
+def _artefact_reasons(
     found: Mapping[str, Any],
     checks: Mapping[str, Any],
     driven: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
-    """Why the run is not good enough; empty where it is."""
     reasons = []
-    if found["success_rate"] < config.min_success:
-        reasons.append(f"success {found['success_rate']:.1%} is below {config.min_success:.1%}")
     if not checks["parity"]["passed"]:
         reasons.append(f"artefacts differ from JAX: {checks['parity']['value']}")
     low, high = found["success_ci95"]

@@ -4,11 +4,13 @@ Examples:
   python -m launch.evaluate --workdir=runs/lift_demo
   python -m launch.evaluate --workdir=runs/lift_demo --policy=onnx
   python -m launch.evaluate --workdir=runs/bc_bridge --offline
+
+In the directory of a sweep (seeds, grid), every run of it.
 """
 
 from absl import flags
 
-from jaxpolicy import pipeline
+from jaxpolicy import pipeline, sweep
 from jaxpolicy.experiment import ExperimentConfig
 from launch import cli, show
 
@@ -35,11 +37,21 @@ def main() -> int:
 
 
 def _closed_loop(config: ExperimentConfig) -> int:
+    if sweep.is_sweep(config):
+        return _sweep(config)
     with show.bars() as bar:
         found = pipeline.evaluate(config, WORKDIR.value, POLICY.value, bar("evaluate"))
     show.text(pipeline.tell_evaluate(found))
     show.text(f"report: {pipeline.report_path(WORKDIR.value, POLICY.value)}")
     return 0 if found[0]["success_rate"] >= config.min_success else cli.GATE_NOT_PASSED
+
+
+def _sweep(config: ExperimentConfig) -> int:
+    with show.bars() as bar:
+        found = sweep.evaluate(config, WORKDIR.value, bar)
+    show.sweep_table(found)
+    passed = found["groups"][0]["success_rate"] >= config.min_success
+    return 0 if passed else cli.GATE_NOT_PASSED
 
 
 if __name__ == "__main__":

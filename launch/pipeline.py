@@ -1,12 +1,13 @@
 """The whole road: collect, process, train, evaluate, export, verify, drive the artefact.
 
-Example:
+Examples:
   python -m launch.pipeline --config=configs/lift_demo.py --workdir=runs/lift_demo
+  python -m launch.pipeline --config=configs/lift_demo.py --workdir=runs/seeds --config.seeds=3
 
 A run that was killed continues when it is started again.
 """
 
-from jaxpolicy import pipeline
+from jaxpolicy import pipeline, sweep
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -17,11 +18,14 @@ def main() -> int:
     """Runs every stage; exit code 3 where the gate is not passed."""
     config = cli.config_from(CONFIG)
     with show.bars() as bar:
-        summary = pipeline.run(config, WORKDIR.value, bar)
+        stages = sweep.run if sweep.is_sweep(config) else pipeline.run
+        summary = stages(config, WORKDIR.value, bar)
     rows = [(stage, f"{seconds:.1f}", found) for stage, seconds, found in summary.rows]
     total = sum(seconds for _, seconds, _ in summary.rows)
     rows.append(("total", f"{total:.1f}", "gate passed" if summary.passed else "gate NOT passed"))
     show.table(config.name, ("stage", "seconds", "found"), rows)
+    if sweep.is_sweep(config):
+        show.sweep_table(sweep.read(WORKDIR.value))
     for reason in summary.reasons:
         show.text(f"gate not passed: {reason}")
     show.paths(summary.paths)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,9 +17,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from jaxpolicy import sweep
 from jaxpolicy.evaluation.offline import ActionErrors
 
-__all__ = ["bars", "offline_table", "paths", "table", "text"]
+__all__ = ["bars", "offline_table", "paths", "sweep_table", "table", "text"]
 
 Update = Callable[..., None]
 
@@ -86,6 +88,34 @@ def offline_table(rows: Mapping[str, ActionErrors]) -> None:
     ]
     header = ("predictor", "MSE / variance", *names, "steps")
     table("Action errors on the validation part", header, body)
+
+
+def sweep_table(found: Mapping[str, Any]) -> None:
+    """Prints the runs of a sweep (see sweep.read), and each group of seeds pooled."""
+    monitor = found["monitor"]
+    runs = [(r["run"], *_sweep_cells(r)) for r in found["runs"]]
+    table(f"{found['name']}: runs", ("run", monitor, "success", "train s"), runs)
+    header = ("settings", "seeds", f"mean {monitor}", "success, pooled", "mean s", "mean ± std")
+    groups = [
+        (_settings(g["values"]), str(g["n_seeds"]), *_sweep_cells(g), _spread(g))
+        for g in found["groups"]
+    ]
+    table("all seeds together, best first", header, groups)
+
+
+def _sweep_cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    score = "-" if row["score"] is None else f"{row['score']:.4g}"
+    return score, sweep.tell(row), f"{row['seconds']:.0f}"
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in values.items()) or "as configured"
+
+
+def _spread(group: Mapping[str, Any]) -> str:
+    if group["mean"] is None:
+        return "-"
+    return f"{group['mean']:.1%}" + ("" if group["std"] is None else f" ± {group['std']:.1%}")
 
 
 def paths(found: Sequence[Path]) -> None:

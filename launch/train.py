@@ -1,11 +1,13 @@
 """Trains a policy; continues where an earlier, killed run of the same workdir stopped.
 
-Example:
+Examples:
   python -m launch.train --config=configs/bc_bridge.py \
       --config.dataset=tests/data/bridge_dataset/1.0.0 --workdir=runs/bc_bridge
+  python -m launch.train ... --config.seeds=3
+  python -m launch.train ... --config.grid="optimizer.learning_rate=1e-4,3e-4;horizon=2,4"
 """
 
-from jaxpolicy import pipeline
+from jaxpolicy import pipeline, sweep
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -13,9 +15,15 @@ CONFIG = cli.define_config()
 
 
 def main() -> int:
-    """Trains, then prints the policy's errors beside two baselines."""
+    """Trains, then prints the policy's errors beside two baselines, or a table of all runs."""
+    config = cli.config_from(CONFIG)
+    if sweep.is_sweep(config):
+        with show.bars() as bar:
+            found = sweep.train(config, WORKDIR.value, bar)
+        show.sweep_table(found)
+        return 0
     with show.bars() as bar:
-        trained = pipeline.train(cli.config_from(CONFIG), WORKDIR.value, bar("decode"))
+        trained = pipeline.train(config, WORKDIR.value, bar("decode"))
     show.text(pipeline.tell_train(trained))
     if trained[1]:
         show.offline_table(trained[1])

@@ -36,6 +36,19 @@ CONFIGS = (
     "jaxpolicy.evaluation.config",
     "jaxpolicy.export.config",
 )
+STAGES = (
+    "jaxpolicy.sim",
+    "jaxpolicy.data",
+    "jaxpolicy.networks",
+    "jaxpolicy.collect",
+    "jaxpolicy.algorithms",
+    "jaxpolicy.training",
+    "jaxpolicy.evaluation",
+    "jaxpolicy.export",
+    "jaxpolicy.deploy",
+    "jaxpolicy.experiment",
+    *CORE,
+)
 POLICY = ("jaxpolicy.training.checkpoint", "jaxpolicy.training.factory")
 
 # Module or package -> what it may import of ours, besides itself. Core imports downward.
@@ -65,8 +78,9 @@ TABLE = {
     "jaxpolicy.export": (*POLICY, "jaxpolicy.algorithms", "jaxpolicy.deploy", *CORE),
     "jaxpolicy.deploy": SPECS,
     "jaxpolicy.experiment": (*CONFIGS, "jaxpolicy.schema"),
-    # All stages in a row: the only module of the library that sees all of it.
-    "jaxpolicy.pipeline": ("jaxpolicy",),
+    # All stages in a row, and several such rows: the only modules that see all of the library.
+    "jaxpolicy.pipeline": STAGES,
+    "jaxpolicy.sweep": ("jaxpolicy.pipeline", *STAGES),
     "configs": ("jaxpolicy.experiment", "jaxpolicy.schema", *CONFIGS),
     "launch": ("jaxpolicy", "configs"),
 }
