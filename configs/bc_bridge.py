@@ -39,7 +39,7 @@ FULL = ExperimentConfig(
         control_hz=5.0,
     ),
     network=NetworkConfig(backbone="patch_cnn", size="tiny", share_cameras=True, dropout=0.3),
-    bc=BCConfig(l2=1e-5, action_norm="mean_std", loss="l1", residual=True),
+    bc=BCConfig(l2=1e-5, action_norm="mean_std", head="l1", residual=True),
     optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=50, weight_decay=1e-2),
     loop=LoopConfig(steps=200, batch_size=32, steps_per_dispatch=10, eval_every=10, patience=6),
     n_obs_steps=2,

@@ -33,7 +33,7 @@ FULL = ExperimentConfig(
     name="bc_dataset",
     data=DataConfig(image_size=96),
     network=NetworkConfig(backbone="patch_cnn", size="tiny", image_size=96, share_cameras=True),
-    bc=BCConfig(l2=1e-5, action_norm="mean_std", loss="l1"),
+    bc=BCConfig(l2=1e-5, action_norm="mean_std", head="l1"),
     optimizer=OptimizerConfig(learning_rate=3e-4, weight_decay=1e-2),
     loop=LoopConfig(steps=1000, batch_size=32, steps_per_dispatch=10, eval_every=100, patience=5),
     n_obs_steps=2,

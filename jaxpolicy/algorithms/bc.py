@@ -1,11 +1,12 @@
 """Behavioural cloning of action chunks.
 
-The network regresses the next H actions of the demonstrator in normalised units:
+The network predicts the next H actions of the demonstrator in normalised units:
 
-    loss = sum(mask * (f(o) - a)^2) / (A sum(mask)) + l2 * sum(w^2)
+    loss = mean(d(f(o), a)) + l2 * sum(w^2)
 
-(or |f(o) - a|, see BCConfig.loss) over a batch of windows, where mask drops actions
-beyond the end of an episode and w are the weights (not the biases) of the network.
+over a batch of windows, without the actions beyond the end of an episode, where d belongs
+to a head of `networks.heads` (squared errors, a negative log likelihood, ...) and w are the
+weights (not the biases) of the network.
 
 Every function is pure and takes the frozen `Setup` first; `make` binds it. Use either:
 
@@ -25,8 +26,10 @@ import optax
 
 from jaxpolicy.algorithms import imitation
 from jaxpolicy.algorithms.imitation import ImitationConfig, Setup
+from jaxpolicy.networks import heads
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
+from jaxpolicy.networks.heads import HEADS, HeadConfig
 from jaxpolicy.networks.policy import ChunkPolicy
 from jaxpolicy.normalization import NormStats
 from jaxpolicy.specs import InputError
@@ -45,19 +48,19 @@ __all__ = [
 ]
 
 
-LOSSES = ("mse", "l1")
-
-
 @dataclasses.dataclass(frozen=True)
 class BCConfig(ImitationConfig):
     """Behavioural cloning; see ImitationConfig for what it shares with other methods.
 
     Attributes:
-      loss: "mse", or "l1" (absolute errors), which follows the commoner of two demonstrated
-        actions instead of their mean, and is less swayed by rare large ones.
+      head: key of heads.HEADS. Where demonstrators act in two ways, "mse" learns their mean;
+        "l1" the commoner one, element by element, and is less swayed by rare large errors;
+        "gmm" and "discrete" the likelier one.
+      heads: hyperparameters of the heads.
     """
 
-    loss: str = "mse"
+    head: str = "mse"
+    heads: HeadConfig = dataclasses.field(default_factory=HeadConfig)
 
 
 def make(
@@ -104,11 +107,14 @@ def make_setup(
     Raises:
       InputError: names the key that is wrong.
     """
-    if config.loss not in LOSSES:
-        raise InputError(f"bc.loss must be one of {LOSSES}, got '{config.loss}'")
+    if config.head not in HEADS:
+        raise InputError(f"bc.head must be one of {sorted(HEADS)}, got '{config.head}'")
+    heads.check(config.heads)
+    config = _limited(config)
     network = resolve(network)
+    outputs = HEADS[config.head].size(config.heads, policy_spec.action.size)
     setup = Setup(
-        network=ChunkPolicy(network, policy_spec.horizon, policy_spec.action.size),
+        network=ChunkPolicy(network, policy_spec.horizon, outputs),
         optimizer=optimizer,
         config=config,
         policy_spec=policy_spec,
@@ -116,6 +122,20 @@ def make_setup(
         augment=augmentation or AugmentConfig(),
     )
     return imitation.make_setup("bc", setup)
+
+
+def _limited(config: BCConfig) -> BCConfig:
+    """`config` with bins that reach as far as targets do."""
+    if config.head != "discrete" or config.heads.bin_limit:
+        return config
+    bounded = ("min_max", "quantile")
+    if config.action_norm not in bounded:
+        raise InputError(
+            f"bc.head 'discrete' needs bounds: bc.action_norm must be one of {bounded}, or "
+            f"bc.heads.bin_limit above 0, got '{config.action_norm}'"
+        )
+    limit = 2.0 if config.residual else 1.0
+    return dataclasses.replace(config, heads=dataclasses.replace(config.heads, bin_limit=limit))
 
 
 def init(setup: Setup, norm: Mapping[str, NormStats], key: jax.Array, batch: Batch) -> TrainState:
@@ -137,24 +157,28 @@ def loss(
       key: PRNG key of augmentation and dropout; None: neither, as at test time.
 
     Returns:
-      The loss [] and metrics, each []: "loss", "mse", "l2" (terms of the loss), and those
-      of `imitation.action_errors`.
+      The loss [] and metrics, each []: "loss" and its terms, which are named as the head
+      and "l2"; "mse" and those of `imitation.action_errors`, of the actions that would act.
     """
     key_augment, key_dropout = (None, None) if key is None else jax.random.split(key)
     inputs = imitation.augmented(setup, norm, batch.observation, key_augment)
-    predicted = _apply(setup, network, inputs, key_dropout)
-    error = predicted - imitation.targets(setup, norm, batch, inputs)
-    mse = imitation.masked_mean(jnp.square(error), batch)
+    outputs = _apply(setup, network, inputs, key_dropout)
+    target = imitation.targets(setup, norm, batch, inputs)
+    head, config = HEADS[setup.config.head], setup.config.heads
+    term = imitation.masked_mean(head.loss(config, outputs, target), batch)
     l2 = setup.config.l2 * imitation.squared_weights(network)
-    errors = imitation.action_errors(setup, norm, error, batch)
-    total = l2 + (mse if setup.config.loss == "mse" else errors["action_error"])
-    return total, {"loss": total, "mse": mse, "l2": l2, **errors}
+    error = head.mode(config, outputs) - target
+    metrics = {
+        "mse": imitation.masked_mean(jnp.square(error), batch),
+        **imitation.action_errors(setup, norm, error, batch),
+    }
+    return term + l2, {"loss": term + l2, setup.config.head: term, "l2": l2, **metrics}
 
 
 def _apply(
     setup: Setup, network: Params, inputs: Observation, key: jax.Array | None = None
 ) -> jax.Array:
-    """Chunk [B, H, A] in network units; with a key, dropout is on."""
+    """Outputs [B, H, S] of the network; with a key, dropout is on."""
     rngs = None if key is None else {"dropout": key}
     return jnp.asarray(setup.network.apply({"params": network}, inputs, key is not None, rngs=rngs))
 
@@ -178,24 +202,26 @@ def act(
       setup: see Setup.
       params: TrainState.params.
       observation: raw, each [B, O, ...].
-      key: unused, because the prediction is deterministic.
+      key: unused: the head's mode acts, see heads.Head.
 
     Returns:
       [B, H, A] in physical units.
     """
     del key
     inputs = imitation.network_input(setup, params["norm"], observation)
-    chunk = _apply(setup, imitation.acting(params), inputs)
+    outputs = _apply(setup, imitation.acting(params), inputs)
+    chunk = HEADS[setup.config.head].mode(setup.config.heads, outputs)
     return imitation.physical_actions(setup, params["norm"], chunk, inputs)
 
 
 def confidence(setup: Setup, params: Params, observation: Observation, key: jax.Array) -> jax.Array:
-    """How little the next action moves when the observation is perturbed.
+    """How sure the policy is of its next action.
 
-    `imitation.spread_confidence` of the first action over `confidence_draws` copies of the
-    observation, see `imitation.perturbed`. It measures stability, the only uncertainty that
-    a deterministic policy has; it is not a probability of success, and evaluation reports
-    how well it is calibrated as one.
+    Heads that predict a distribution tell (see heads.HEADS): how narrow it is, and for a
+    mixture how likely the component that acts. For the others it is how little the next
+    action moves when the observation is perturbed: `imitation.spread_confidence` over
+    `confidence_draws` copies, see `imitation.perturbed`. Neither is a probability of
+    success; evaluation reports how well it is calibrated as one.
 
     Args:
       setup: see Setup.
@@ -204,16 +230,21 @@ def confidence(setup: Setup, params: Params, observation: Observation, key: jax.
       key: PRNG key of the perturbations.
 
     Returns:
-      [B] in (0, 1].
+      [B] in [0, 1].
     """
     inputs = imitation.network_input(setup, params["norm"], observation)
-    keys = jax.random.split(key, setup.config.confidence_draws)
-    draw = functools.partial(_perturbed_action, setup, imitation.acting(params), inputs)
-    return imitation.spread_confidence(jax.lax.map(draw, keys), setup.config.confidence_scale)
+    network, config = imitation.acting(params), setup.config
+    told = HEADS[config.head].confidence
+    if told is not None:
+        return told(config.heads, _apply(setup, network, inputs), config.confidence_scale)
+    keys = jax.random.split(key, config.confidence_draws)
+    draw = functools.partial(_perturbed_action, setup, network, inputs)
+    return imitation.spread_confidence(jax.lax.map(draw, keys), config.confidence_scale)
 
 
 def _perturbed_action(
     setup: Setup, network: Params, inputs: Observation, key: jax.Array
 ) -> jax.Array:
     """First action [B, A], in network units, for a perturbed observation."""
-    return _apply(setup, network, imitation.perturbed(setup, inputs, key))[:, 0]
+    outputs = _apply(setup, network, imitation.perturbed(setup, inputs, key))
+    return HEADS[setup.config.head].mode(setup.config.heads, outputs)[:, 0]

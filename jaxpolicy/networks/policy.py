@@ -12,21 +12,21 @@ __all__ = ["ChunkPolicy"]
 
 
 class ChunkPolicy(nn.Module):
-    """Encoder, hidden layers and a linear head; one deterministic action chunk.
+    """Encoder, hidden layers and a linear layer: outputs for a chunk of actions.
 
     Attributes:
       config: resolved NetworkConfig.
       horizon: H.
-      action_size: A.
+      output_size: S, numbers per action: A, or what a head of `heads.HEADS` needs.
     """
 
     config: NetworkConfig
     horizon: int
-    action_size: int
+    output_size: int
 
     @nn.compact
     def __call__(self, observation: Observation, train: bool = False) -> jax.Array:
-        """Observation window (see ObservationEncoder) -> [B, H, A] in network units."""
+        """Observation window (see ObservationEncoder) -> [B, H, S] in network units."""
         config = self.config
         x = ObservationEncoder(config, name="encoder")(observation)
         widths = (config.hidden,) * config.layers
@@ -34,6 +34,6 @@ class ChunkPolicy(nn.Module):
         x = MLP(widths, config.dropout, dtype, name="mlp")(x, train)
         # Starts near zero, the middle of the action range: early errors stay small.
         start = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-        head = nn.Dense(self.horizon * self.action_size, kernel_init=start, name="head")
+        head = nn.Dense(self.horizon * self.output_size, kernel_init=start, name="head")
         y = head(x.astype(jnp.float32))
-        return y.reshape(-1, self.horizon, self.action_size)
+        return y.reshape(-1, self.horizon, self.output_size)

@@ -44,7 +44,7 @@ def test_l1_and_mse_by_hand():
     # network units: |error| mean .75, squares (.25, 1) mean .625.
     batch = _batch([[0.0, 0.0]], [[2.0, 2.0]])
     for name, wanted in {"l1": 0.75, "mse": 0.625}.items():
-        algorithm = _make(loss=name)
+        algorithm = _make(head=name)
         state = algorithm.init(jax.random.key(0), batch)
         network = dict(state.params["network"])
         network["head"] = jax.tree.map(np.zeros_like, network["head"])
@@ -58,7 +58,7 @@ def test_l1_follows_the_majority_and_mse_the_mean():
     batch = _batch([[0.0, 0.0]] * 3, [[0.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
     found = {}
     for name in ("l1", "mse"):
-        algorithm = _make(loss=name)
+        algorithm = _make(head=name)
         state = algorithm.init(jax.random.key(0), batch)
         step = jax.jit(algorithm.train_step)
         for _ in range(400):
@@ -69,8 +69,8 @@ def test_l1_follows_the_majority_and_mse_the_mean():
 
 
 def test_settings_are_checked():
-    with pytest.raises(InputError, match=r"bc\.loss must be one of"):
-        _make(loss="huber")
+    with pytest.raises(InputError, match=r"bc\.head must be one of"):
+        _make(head="huber")
     proprio = PolicySpec((ArraySpec("proprio", (2,)),), ACTION, 1, 2, 1)
     with pytest.raises(InputError, match="previous_action=True"):
         bc.make(proprio, NETWORK, bc.BCConfig(residual=True), optax.adam(1e-2), NORM)

@@ -92,7 +92,7 @@ def test_proprioception_alone_is_enough():
 
 @pytest.mark.parametrize(("size", "want"), [("tiny", 1.06e5), ("small", 2e6)])
 def test_sizes_have_the_parameters_they_promise(size, want):
-    network = ChunkPolicy(resolve(NetworkConfig(size=size)), horizon=1, action_size=5)
+    network = ChunkPolicy(resolve(NetworkConfig(size=size)), horizon=1, output_size=5)
     observation = {
         "image/wrist": jax.ShapeDtypeStruct((1, 1, 64, 64, 3), jnp.uint8),
         "proprio": jax.ShapeDtypeStruct((1, 1, 9), jnp.float32),

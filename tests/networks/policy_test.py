@@ -13,7 +13,7 @@ def test_chunk_of_actions():
         "image/a": rng.integers(0, 255, (2, 1, 16, 16, 3), dtype=np.uint8),
         "proprio": rng.normal(size=(2, 1, 3)).astype(np.float32),
     }
-    network = ChunkPolicy(CONFIG, horizon=4, action_size=5)
+    network = ChunkPolicy(CONFIG, horizon=4, output_size=5)
     y, variables = network.init_with_output(jax.random.key(0), observation)
     assert y.shape == (2, 4, 5)
     assert set(variables["params"]) == {"encoder", "mlp", "head"}
