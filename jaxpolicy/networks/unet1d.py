@@ -18,7 +18,10 @@ from jaxpolicy.networks.time_embedding import TimeEmbedding, mish
 from jaxpolicy.networks.vision import GroupNorm
 from jaxpolicy.specs import InputError
 
-__all__ = ["ConvBlock", "FiLMBlock", "UNet1D"]
+__all__ = ["ConvBlock", "FiLMBlock", "UNet1D", "check_horizon", "near_zero"]
+
+# Of last layers: predictions start near the middle of the action range.
+near_zero = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 
 
 class ConvBlock(nn.Module):
@@ -101,14 +104,13 @@ class UNet1D(nn.Module):
         Raises:
           InputError: H cannot be halved once per level after the first.
         """
-        _check_horizon(noisy.shape[1], len(self.widths))
+        check_horizon(noisy.shape[1], len(self.widths))
         condition = condition.astype(self.dtype)
         time = TimeEmbedding(self.embedding, self.dtype, name="time")(time)
         condition = jnp.concatenate([time, condition], axis=-1)
         x = self._levels(noisy.astype(self.dtype), condition)
         x = ConvBlock(self.widths[0], self.size, self.groups, self.dtype, name="last")(x)
-        start = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-        head = nn.Dense(noisy.shape[-1], kernel_init=start, name="head")
+        head = nn.Dense(noisy.shape[-1], kernel_init=near_zero, name="head")
         return head(x.astype(jnp.float32))
 
     def _levels(self, x: jax.Array, condition: jax.Array) -> jax.Array:
@@ -134,7 +136,8 @@ class UNet1D(nn.Module):
         return x
 
 
-def _check_horizon(horizon: int, levels: int) -> None:
+def check_horizon(horizon: int, levels: int) -> None:
+    """Raises InputError unless `horizon` can be halved once per level after the first."""
     factor = 2 ** (levels - 1)
     if horizon % factor:
         raise InputError(
