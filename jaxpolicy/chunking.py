@@ -14,8 +14,10 @@ import numpy as np
 __all__ = [
     "ActionQueue",
     "History",
+    "TemporalEnsemble",
     "chunk_indices",
     "history_indices",
+    "make_buffer",
     "temporal_ensemble",
 ]
 
@@ -34,9 +36,7 @@ def history_indices(t: np.ndarray, n_obs_steps: int) -> np.ndarray:
     return np.maximum(np.asarray(t)[..., None] + offsets, 0)
 
 
-def chunk_indices(
-    t: np.ndarray, horizon: int, length: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def chunk_indices(t: np.ndarray, horizon: int, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Steps whose actions are predicted at times `t` of episodes with `length` steps.
 
     Returns:
@@ -108,3 +108,48 @@ class ActionQueue:
     def pop(self) -> np.ndarray:
         """The next action [E, A]."""
         return self._actions.pop(0)
+
+
+class TemporalEnsemble:
+    """Predicts at every step, and executes the mean of all that was predicted for it.
+
+    Online twin of `temporal_ensemble`: the chunk predicted i steps ago has its action i for
+    the current step, as long as i < H.
+    """
+
+    def __init__(self, temperature: float):
+        """No predictions; `temperature` as of `temporal_ensemble`."""
+        self._temperature = temperature
+        self._chunks: list[np.ndarray] = []
+        self._popped = True
+
+    def reset(self) -> None:
+        """Forgets all predictions."""
+        self._chunks, self._popped = [], True
+
+    @property
+    def empty(self) -> bool:
+        """True when a new chunk must be predicted: at every step."""
+        return self._popped
+
+    def fill(self, chunk: np.ndarray) -> None:
+        """Takes the chunk [E, H, A] predicted at the current step."""
+        self._chunks = [*self._chunks, chunk][-chunk.shape[1] :]
+        self._popped = False
+
+    def pop(self) -> np.ndarray:
+        """The action of the current step [E, A]."""
+        self._popped = True
+        ages = range(len(self._chunks) - 1, -1, -1)
+        predictions = np.stack([c[:, i] for c, i in zip(self._chunks, ages, strict=True)])
+        return temporal_ensemble(predictions, self._temperature).astype(predictions.dtype)
+
+
+def make_buffer(n_action_steps: int, temperature: float) -> ActionQueue | TemporalEnsemble:
+    """What turns chunks into actions: a running policy, simulated or exported, has one.
+
+    Args:
+      n_action_steps: actions of each chunk that are executed.
+      temperature: of a TemporalEnsemble; below 0: there is none, but an ActionQueue.
+    """
+    return ActionQueue(n_action_steps) if temperature < 0 else TemporalEnsemble(temperature)

@@ -24,6 +24,7 @@ __all__ = [
     "PolicyManifest",
     "RELATIVE_KINDS",
     "camera_names",
+    "check_chunks",
     "is_camera",
     "mask_key",
 ]
@@ -159,6 +160,25 @@ class ActionSpec:
         return schema.from_mapping(cls, value, "ActionSpec")
 
 
+def check_chunks(horizon: int, n_action_steps: int, temporal_ensemble: float) -> None:
+    """Checks how chunks of actions are executed; see PolicyManifest.
+
+    Raises:
+      InputError: names what cannot be executed.
+    """
+    if min(horizon, n_action_steps) < 1:
+        raise InputError(
+            f"horizon and n_action_steps must be at least 1, got {horizon} and {n_action_steps}"
+        )
+    if n_action_steps > horizon:
+        raise InputError(f"n_action_steps ({n_action_steps}) exceeds horizon ({horizon})")
+    if temporal_ensemble >= 0 and n_action_steps > 1:
+        raise InputError(
+            f"temporal_ensemble predicts at every step: n_action_steps must be 1, "
+            f"got {n_action_steps}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class PolicyManifest:
     """What a controller must know to run an exported policy, without JAX.
@@ -180,6 +200,7 @@ class PolicyManifest:
       horizon: H.
       n_action_steps: how many actions of a chunk are executed before the next
         prediction.
+      temporal_ensemble: temperature of chunking.TemporalEnsemble, below 0: there is none.
       artefacts: artefact kind ("onnx", "tflite", ...) -> file name.
       sha256: file name -> hex digest.
       provenance: dataset_hash, checkpoint, versions and other plain strings.
@@ -194,6 +215,7 @@ class PolicyManifest:
     n_obs_steps: int
     horizon: int
     n_action_steps: int
+    temporal_ensemble: float = -1.0
     artefacts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -201,12 +223,9 @@ class PolicyManifest:
     def __post_init__(self) -> None:
         if self.format_version != 1:
             raise InputError(f"manifest format_version must be 1, got {self.format_version}")
-        if min(self.n_obs_steps, self.horizon, self.n_action_steps) < 1:
-            raise InputError("n_obs_steps, horizon and n_action_steps must be at least 1")
-        if self.n_action_steps > self.horizon:
-            raise InputError(
-                f"n_action_steps ({self.n_action_steps}) exceeds horizon ({self.horizon})"
-            )
+        if self.n_obs_steps < 1:
+            raise InputError(f"n_obs_steps must be at least 1, got {self.n_obs_steps}")
+        check_chunks(self.horizon, self.n_action_steps, self.temporal_ensemble)
 
     def to_json(self) -> str:
         """JSON text; inverse of `from_json`."""

@@ -116,6 +116,7 @@ class PolicySpec:
       n_obs_steps: O, observations seen.
       horizon: H, actions predicted; the first belongs to the newest observation.
       n_action_steps: actions executed before predicting again.
+      temporal_ensemble: temperature of chunking.TemporalEnsemble, below 0: there is none.
     """
 
     observation: tuple[ArraySpec, ...]
@@ -123,6 +124,7 @@ class PolicySpec:
     n_obs_steps: int
     horizon: int
     n_action_steps: int
+    temporal_ensemble: float = -1.0
 
 
 class Batch(NamedTuple):

@@ -101,3 +101,40 @@ def test_ensemble_weighs_older_predictions_more():
 
 def test_ensemble_keeps_leading_axes():
     assert chunking.temporal_ensemble(np.zeros((3, 5, 2)), 0.1).shape == (5, 2)
+
+
+def test_online_ensemble_by_hand():
+    # E = 1, H = 3, m = ln 2: weights 1, 1/2, 1/4 from the oldest prediction on. Chunks
+    # (0, 1, 2), (4, 5, 6), (7, 8, 9), (10, 11, 12) of the steps 0 to 3:
+    #   step 0: 0
+    #   step 1: (1 + 4/2) / 1.5 = 2
+    #   step 2: (2 + 5/2 + 7/4) / 1.75 = 25/7
+    #   step 3: (6 + 8/2 + 10/4) / 1.75 = 50/7, the first chunk has nothing more to say
+    ensemble = chunking.TemporalEnsemble(float(np.log(2.0)))
+    found = []
+    for first in (0, 4, 7, 10):
+        assert ensemble.empty
+        ensemble.fill(np.arange(first, first + 3, dtype=np.float32).reshape(1, 3, 1))
+        assert not ensemble.empty
+        action = ensemble.pop()
+        assert action.dtype == np.float32
+        found.append(float(action[0, 0]))
+    np.testing.assert_allclose(found, [0, 2, 25 / 7, 50 / 7], rtol=1e-6)
+
+
+def test_online_ensemble_keeps_environments_apart_and_forgets_at_reset():
+    ensemble = chunking.TemporalEnsemble(0.0)
+    # E = 2, H = 2, A = 1; step 1: ((1 + 2) / 2, (11 + 20) / 2).
+    for chunk in ([[0, 1], [10, 11]], [[2, 3], [20, 21]]):
+        ensemble.fill(np.array(chunk, np.float32)[..., None])
+        action = ensemble.pop()
+    np.testing.assert_array_equal(action, [[1.5], [15.5]])
+    ensemble.reset()
+    assert ensemble.empty
+    ensemble.fill(np.array([[[7.0], [8.0]]]))
+    np.testing.assert_array_equal(ensemble.pop(), [[7.0]])
+
+
+def test_buffer_is_an_ensemble_where_there_is_a_temperature():
+    assert isinstance(chunking.make_buffer(2, -1.0), chunking.ActionQueue)
+    assert isinstance(chunking.make_buffer(1, 0.0), chunking.TemporalEnsemble)

@@ -102,6 +102,12 @@ def test_manifest_round_trip():
     assert PolicyManifest.from_json(MANIFEST.to_json()) == MANIFEST
 
 
+def test_manifests_without_ensembling_keep_their_meaning():
+    value = json.loads(MANIFEST.to_json())
+    del value["temporal_ensemble"]
+    assert PolicyManifest.from_json(json.dumps(value)).temporal_ensemble < 0
+
+
 def test_manifest_text_is_the_same_every_time():
     again = PolicyManifest.from_json(MANIFEST.to_json())
     assert again.to_json() == MANIFEST.to_json()
@@ -115,6 +121,7 @@ def test_manifest_text_is_the_same_every_time():
         ({"n_obs_steps": 0}, "must be at least 1"),
         ({"horizon": 0}, "must be at least 1"),
         ({"n_action_steps": 9}, r"n_action_steps \(9\) exceeds horizon \(8\)"),
+        ({"temporal_ensemble": 0.01}, "n_action_steps must be 1, got 4"),
     ],
 )
 def test_manifest_refuses_what_a_runtime_cannot_run(changes, message):

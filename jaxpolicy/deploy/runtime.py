@@ -128,7 +128,9 @@ class PolicyRuntime:
         self._backend = backends.load(directory, backend, threads)
         self.manifest = self._backend.manifest
         self._history = chunking.History(self.manifest.n_obs_steps)
-        self._queue = chunking.ActionQueue(self.manifest.n_action_steps)
+        self._queue = chunking.make_buffer(
+            self.manifest.n_action_steps, self.manifest.temporal_ensemble
+        )
         self._guard = ActionGuard(self.manifest.action)
         self._seed, self._n_envs, self._predictions = seed, 1, 0
         self._last_action = np.zeros((1, self.manifest.action.size), np.float32)

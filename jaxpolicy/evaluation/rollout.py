@@ -39,7 +39,7 @@ INCIDENT = "incident/"  # before the names of incidents (sim/tasks/incidents.py)
 
 
 class PolicyController:
-    """A JAX policy with its observation history and action queue."""
+    """A JAX policy with its observation history and what turns its chunks into actions."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class PolicyController:
         self._spec = spec
         self._seed = seed
         self._history = chunking.History(spec.n_obs_steps)
-        self._queue = chunking.ActionQueue(spec.n_action_steps)
+        self._queue = chunking.make_buffer(spec.n_action_steps, spec.temporal_ensemble)
         self._last_action = np.zeros((1, spec.action.size), np.float32)
         self._predictions = 0
         self._sure: np.ndarray | None = None
@@ -70,7 +70,7 @@ class PolicyController:
         self._sure = None
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        """Next actions [E, A]; predicts a chunk when the last one is used up.
+        """Next actions [E, A]; predicts a chunk when the last one is used up, or every time.
 
         Raises:
           InputError: the world lacks an observation that the policy needs.

@@ -173,6 +173,7 @@ def _manifest(
         n_obs_steps=spec.n_obs_steps,
         horizon=spec.horizon,
         n_action_steps=spec.n_action_steps,
+        temporal_ensemble=spec.temporal_ensemble,
         artefacts={k: f"policy.{k}" for k in formats},
         sha256={name: artefact.digest(data) for name, data in files.items()},
         provenance=_provenance(policy),

@@ -7,12 +7,12 @@ from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
-from jaxpolicy.specs import InputError
+from jaxpolicy.specs import InputError, check_chunks
 
 __all__ = ["LoopConfig", "OptimizerConfig", "TrainConfig"]
 
 OPTIMIZERS = ("adam", "adamw")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,9 @@ class OptimizerConfig:
     Attributes:
       name: one of OPTIMIZERS.
       learning_rate: peak learning rate.
-      schedule: one of SCHEDULES, after the warm-up; cosine ends at 0 on the last step.
+      schedule: one of SCHEDULES, after the warm-up; cosine and linear end at
+        `final_fraction` of the peak on the last step.
+      final_fraction: 0 to 1.
       warmup_steps: steps of linear rise from 0.
       weight_decay: decoupled decay of kernels (not of biases and scales), adamw only.
       clip_norm: largest global gradient norm, 0 for no clipping.
@@ -33,6 +35,7 @@ class OptimizerConfig:
     name: str = "adamw"
     learning_rate: float = 1e-3
     schedule: str = "cosine"
+    final_fraction: float = 0.0
     warmup_steps: int = 100
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
@@ -43,6 +46,10 @@ class OptimizerConfig:
         _one_of("optimizer.name", self.name, OPTIMIZERS)
         _one_of("optimizer.schedule", self.schedule, SCHEDULES)
         _at_least("optimizer", self, {"warmup_steps": 0, "weight_decay": 0, "clip_norm": 0})
+        if not 0.0 <= self.final_fraction <= 1.0:
+            raise InputError(
+                f"optimizer.final_fraction must be in [0, 1], got {self.final_fraction}"
+            )
         if self.learning_rate <= 0:
             raise InputError(f"optimizer.learning_rate must be above 0, got {self.learning_rate}")
 
@@ -68,6 +75,14 @@ class LoopConfig:
       monitor_mode: "min" or "max".
       max_to_keep: newest checkpoints kept beside the best one.
       devices: devices to train on; 0 is all of them.
+      shard_params: whether parameters and optimiser state are split over the devices
+        instead of copied to each (see module `sharding`): "on", "off", or "auto": on where
+        there are several devices and the state takes more than sharding.AUTO_BYTES.
+      rollouts: closed-loop episodes in the simulated world at every validation, logged as
+        "eval/success"; 0 is none. Their starts are neither those of demonstrations nor
+        those of the final evaluation.
+      profile: updates [first, last) that are traced into `<workdir>/profile`.
+      wandb: project at Weights & Biases to log to; "" is none.
       tensorboard: also write TensorBoard files.
       progress: show a progress bar.
     """
@@ -85,15 +100,23 @@ class LoopConfig:
     monitor_mode: str = "min"
     max_to_keep: int = 1
     devices: int = 0
+    shard_params: str = "auto"
+    rollouts: int = 0
+    profile: tuple[int, int] = (0, 0)
+    wandb: str = ""
     tensorboard: bool = True
     progress: bool = True
 
     def __post_init__(self) -> None:
         _one_of("loop.scan", self.scan, ("auto", "on", "off"))
+        _one_of("loop.shard_params", self.shard_params, ("auto", "on", "off"))
         _one_of("loop.monitor_mode", self.monitor_mode, ("min", "max"))
         ones = ("steps", "batch_size", "steps_per_dispatch", "max_to_keep")
-        zeros = ("epochs", "eval_every", "eval_batches", "checkpoint_every", "patience", "devices")
+        zeros = ("epochs", "eval_every", "eval_batches", "checkpoint_every", "patience")
+        zeros += ("devices", "rollouts")
         _at_least("loop", self, dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0))
+        if not 0 <= self.profile[0] <= self.profile[1]:
+            raise InputError(f"loop.profile must be (first, last) update, got {self.profile}")
         if not self.monitor.startswith(("val/", "eval/")):
             raise InputError(f"loop.monitor must start with val/ or eval/, got '{self.monitor}'")
 
@@ -118,6 +141,9 @@ class TrainConfig:
       n_obs_steps: O, observations seen.
       horizon: H, actions predicted.
       n_action_steps: actions executed before predicting again.
+      temporal_ensemble: below 0: off. Else a chunk is predicted at every step, and the
+        mean of all predictions of the current action is executed, with weights
+        exp(-temporal_ensemble * i), i = 0 for the oldest; n_action_steps must be 1.
     """
 
     name: str = "experiment"
@@ -135,16 +161,13 @@ class TrainConfig:
     n_obs_steps: int = 1
     horizon: int = 1
     n_action_steps: int = 1
+    temporal_ensemble: float = -1.0
 
     def __post_init__(self) -> None:
         if self.mixture and self.dataset:
             raise InputError("give either dataset or mixture, not both")
-        counts = ("n_obs_steps", "horizon", "n_action_steps")
-        _at_least("config", self, dict.fromkeys(counts, 1) | {"seed": 0})
-        if self.n_action_steps > self.horizon:
-            raise InputError(
-                f"n_action_steps ({self.n_action_steps}) exceeds horizon ({self.horizon})"
-            )
+        _at_least("config", self, {"n_obs_steps": 1, "seed": 0})
+        check_chunks(self.horizon, self.n_action_steps, self.temporal_ensemble)
 
 
 def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:

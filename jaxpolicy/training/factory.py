@@ -60,13 +60,16 @@ class LoadedPolicy(NamedTuple):
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Learning rate over `steps` updates: linear warm-up, then constant or cosine to 0."""
+    """Learning rate over `steps` updates: linear warm-up, then as `config.schedule` says."""
     warmup = min(config.warmup_steps, steps)
     peak = config.learning_rate
+    rest, final = max(steps - warmup, 1), config.final_fraction
     if config.schedule == "constant":
         after: optax.Schedule = optax.constant_schedule(peak)
+    elif config.schedule == "linear":
+        after = optax.linear_schedule(peak, final * peak, rest)
     else:
-        after = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
+        after = optax.cosine_decay_schedule(peak, rest, alpha=final)
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
@@ -96,7 +99,12 @@ def make_policy_spec(config: TrainConfig, spec: DatasetSpec) -> PolicySpec:
     if not inputs:
         raise InputError("the policy would see nothing: data.cameras, proprio and language are off")
     return PolicySpec(
-        inputs, spec.action, config.n_obs_steps, config.horizon, config.n_action_steps
+        observation=inputs,
+        action=spec.action,
+        n_obs_steps=config.n_obs_steps,
+        horizon=config.horizon,
+        n_action_steps=config.n_action_steps,
+        temporal_ensemble=config.temporal_ensemble,
     )
 
 

@@ -54,7 +54,7 @@ def model():
     return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
 
 
-def manifest(data, kind="cartesian_delta", n_action_steps=2):
+def manifest(data, kind="cartesian_delta", n_action_steps=2, temporal_ensemble=-1.0):
     return PolicyManifest(
         format_version=1,
         name="handmade",
@@ -65,6 +65,7 @@ def manifest(data, kind="cartesian_delta", n_action_steps=2):
         n_obs_steps=N_OBS,
         horizon=H,
         n_action_steps=n_action_steps,
+        temporal_ensemble=temporal_ensemble,
         artefacts={"onnx": "policy.onnx"},
         sha256={"policy.onnx": artefact.digest(data)},
     )

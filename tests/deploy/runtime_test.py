@@ -40,6 +40,21 @@ def test_receding_horizon(bundle):
     assert counters.latency_ms["p50"] > 0
 
 
+def test_temporal_ensemble(tmp_path):
+    bundle = handmade.write(tmp_path / "export", n_action_steps=1, temporal_ensemble=np.log(2.0))
+    runtime = quiet(bundle)
+    runtime.reset(1)
+    # Chunks sqrt(x) + 0.1 h of x = .04, .25, .16: (.2, .3, .4), (.5, .6, .7), (.4, ...).
+    # Weights 1, 1/2, 1/4 from the oldest on: .2, (.3 + .5/2) / 1.5, (.4 + .6/2 + .4/4) / 1.75.
+    found = [runtime.act(handmade.observation((x, 0, 0)))[0, 0] for x in (0.04, 0.25, 0.16)]
+    np.testing.assert_allclose(found, [0.2, 0.55 / 1.5, 0.8 / 1.75], rtol=1e-6)
+    assert runtime.counters.predictions == 3
+    # A new episode remembers nothing.
+    runtime.reset(1)
+    again = runtime.act(handmade.observation((0.25, 0, 0)))
+    np.testing.assert_allclose(again[0, 0], 0.5, rtol=1e-6)
+
+
 def test_actions_are_clipped_to_the_limits(bundle):
     runtime = quiet(bundle)
     runtime.reset(1)

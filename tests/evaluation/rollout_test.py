@@ -173,10 +173,10 @@ def test_progress_counts_episodes_and_successes():
     assert told == [(3, 7, 3), (6, 7, 6), (7, 7, 7)]
 
 
-def policy_spec(n_obs_steps=2, horizon=4, n_action_steps=2):
+def policy_spec(n_obs_steps=2, horizon=4, n_action_steps=2, ensemble=-1.0):
     env = PointEnv()
     wanted = tuple(s for s in env.observation_specs if s.name == "proprio")
-    return PolicySpec(wanted, env.action_spec, n_obs_steps, horizon, n_action_steps)
+    return PolicySpec(wanted, env.action_spec, n_obs_steps, horizon, n_action_steps, ensemble)
 
 
 def echo(params, observation, key):
@@ -199,6 +199,16 @@ def test_policy_controller_keeps_history_and_executes_part_of_a_chunk():
     # Predictions at t = 0 (oldest seen 0) and t = 2 (oldest seen 1); the second action of
     # a chunk is 10 more.
     np.testing.assert_allclose(found, [0, 10, 1, 11], atol=0.01)
+
+
+def test_policy_controller_averages_predictions_of_the_current_step():
+    spec = policy_spec(n_obs_steps=1, n_action_steps=1, ensemble=0.0)
+    controller = rollout.PolicyController(echo, {"scale": 10.0}, spec)
+    controller.reset(1)
+    x = [np.full((1, 2), float(i), np.float32) for i in (0, 4, 9)]
+    found = [controller.act({"proprio": v})[0, 0] for v in x]
+    # Chunks (0, 10, 20, ...), (4, 14, ...), (9, ...): 0, (10 + 4) / 2, (20 + 14 + 9) / 3.
+    np.testing.assert_allclose(found, [0, 7, 43 / 3], atol=0.01)
 
 
 def test_policy_controller_repeats_itself_after_reset():

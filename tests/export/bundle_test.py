@@ -10,8 +10,9 @@ import pytest
 
 from jaxpolicy.deploy import PolicyRuntime, artefact
 from jaxpolicy.export import bundle as exporter
+from jaxpolicy.export import policy_function
 from jaxpolicy.export.config import ExportConfig
-from jaxpolicy.specs import ArraySpec, InputError
+from jaxpolicy.specs import ArraySpec, InputError, PolicyManifest
 from jaxpolicy.types import PolicySpec
 
 FAST = ExportConfig(formats=("tflite",), n_golden=2, latency_runs=0)
@@ -35,6 +36,14 @@ def test_manifest(bundle, policy):
     assert (manifest.name, manifest.algorithm) == ("tiny", "bc")
     assert manifest.provenance["dataset_hash"] == "d1"
     assert manifest.provenance["checkpoint_step"] == "7"
+
+
+def test_manifest_says_how_chunks_are_executed(policy):
+    spec = dataclasses.replace(policy.policy_spec, n_action_steps=1, temporal_ensemble=0.01)
+    function = policy_function.make(policy._replace(policy_spec=spec))
+    manifest = exporter._manifest(policy, function, ("onnx",), {})
+    assert (manifest.n_action_steps, manifest.temporal_ensemble) == (1, 0.01)
+    assert PolicyManifest.from_json(manifest.to_json()) == manifest
 
 
 def test_no_paths_of_this_machine(bundle):

@@ -26,6 +26,10 @@ def test_round_trip_through_a_mapping():
         (lambda: LoopConfig(monitor_mode="best"), "loop.monitor_mode must be one of"),
         (lambda: LoopConfig(scan="yes"), "loop.scan must be one of"),
         (lambda: TrainConfig(horizon=2, n_action_steps=3), r"n_action_steps \(3\) exceeds"),
+        (
+            lambda: TrainConfig(horizon=2, n_action_steps=2, temporal_ensemble=0.0),
+            "temporal_ensemble predicts at every step",
+        ),
         (lambda: TrainConfig(seed=-1), "config.seed must be at least 0"),
     ],
 )
