@@ -2,7 +2,7 @@
 
 COMMAND   python benchmarks/data_wait.py [--steps 300] [--modes device host stream]
 
-Behavioural cloning of configs/bc_lift.py with history 2 and chunk 16 on one 96 x 96 camera.
+Behavioural cloning of configs/bc.py:lift_front with history 2 and chunk 16 on one 96 x 96 camera.
 `share of run` is what training itself reports, of all its seconds, compiling included;
 `share of steps` sets the same wait against the steps alone, at their steady rate.
 """
@@ -14,7 +14,7 @@ import tempfile
 
 from benchmarks.loader_sides import writing
 from benchmarks.loader_sides.measuring import HORIZON, N_OBS_STEPS
-from configs.bc_lift import FULL
+from configs import bc, tasks
 from jaxpolicy.data import CleaningConfig, DataConfig
 from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.training import loop
@@ -26,7 +26,7 @@ EPISODE_STEPS, SIZE, BATCH = 60, 96, 64
 def train(dataset: str, workdir: str, mode: str, steps: int) -> loop.FitResult:
     """One run in mode `mode`."""
     config = dataclasses.replace(
-        FULL,
+        bc.full(tasks.TASKS["lift_front"]),
         dataset=dataset,
         data=DataConfig(
             loader=mode, split=(1.0, 0.0, 0.0), cleaning=CleaningConfig(duplicates=False)
@@ -47,10 +47,11 @@ def train(dataset: str, workdir: str, mode: str, steps: int) -> loop.FitResult:
 
 def describe(mode: str, found: loop.FitResult) -> str:
     """A row of the table."""
-    waited = found.data_wait_share * found.seconds
+    share = found.shares["data"]
+    waited = share * found.seconds
     in_steps = waited * found.steps_per_second / found.step
     return (
-        f"| {mode} | {found.data_wait_share:.2%} | {in_steps:.2%} | "
+        f"| {mode} | {share:.2%} | {in_steps:.2%} | "
         f"{1000 * waited / found.step:.2f} | {found.steps_per_second:.1f} | "
         f"{found.steps_per_second * BATCH:,.0f} | {found.seconds:.0f} |"
     )

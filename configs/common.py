@@ -1,14 +1,17 @@
 """Variants of an experiment -> the ConfigDict that `--config=FILE:VARIANT` names."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import ml_collections
 
+from configs import tasks
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.schema import InputError
 
-__all__ = ["select"]
+__all__ = ["select", "select_task"]
+
+Method = Callable[[ExperimentConfig], ExperimentConfig]
 
 
 def select(variants: Mapping[str, ExperimentConfig], variant: str) -> ml_collections.ConfigDict:
@@ -21,3 +24,20 @@ def select(variants: Mapping[str, ExperimentConfig], variant: str) -> ml_collect
         known = ", ".join(f"':{name}'" for name in variants if name)
         raise InputError(f"--config: no variant ':{variant}'; there are {known}")
     return ml_collections.ConfigDict(dataclasses.asdict(variants[variant]))
+
+
+def select_task(methods: Mapping[str, Method], variant: str) -> ml_collections.ConfigDict:
+    """The ConfigDict of "TASK" or "TASK:METHOD", a task of `tasks.TASKS` by one of `methods`.
+
+    Args:
+      methods: variant of the method -> what it makes of a task; "" is as meant to be run.
+      variant: what follows the file in `--config=FILE:VARIANT`.
+
+    Raises:
+      InputError: no such task or variant; names those there are.
+    """
+    name, _, kind = variant.partition(":")
+    if name not in tasks.TASKS:
+        known = ", ".join(f"':{task}'" for task in tasks.TASKS)
+        raise InputError(f"--config: give a task after the file, one of {known}; got ':{name}'")
+    return select({k: method(tasks.TASKS[name]) for k, method in methods.items()}, kind)

@@ -44,7 +44,7 @@ def define_workdir() -> flags.FlagHolder:
 
 def define_config(required: bool = True) -> flags.FlagHolder:
     """--config=FILE[:VARIANT], with --config.KEY=VALUE overrides."""
-    text = "Experiment file, e.g. configs/bc_lift.py or configs/bc_lift.py:debug; override any "
+    text = "Experiment file, e.g. configs/lift_demo.py or configs/bc.py:lift:debug; override any "
     text += "value with --config.KEY=VALUE (e.g. --config.optimizer.learning_rate=3e-4)."
     if not required:
         text += " Default: the config.json of --workdir."
