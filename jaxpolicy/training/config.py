@@ -3,6 +3,7 @@
 import dataclasses
 
 from jaxpolicy.algorithms.bc import BCConfig
+from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
@@ -112,9 +113,9 @@ class LoopConfig:
         _one_of("loop.shard_params", self.shard_params, ("auto", "on", "off"))
         _one_of("loop.monitor_mode", self.monitor_mode, ("min", "max"))
         ones = ("steps", "batch_size", "steps_per_dispatch", "max_to_keep")
-        zeros = ("epochs", "eval_every", "eval_batches", "checkpoint_every", "patience")
-        zeros += ("devices", "rollouts")
+        zeros = ("epochs", "eval_every", "eval_batches", "checkpoint_every", "patience", "devices")
         _at_least("loop", self, dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0))
+        _at_least("loop", self, {"rollouts": 0})
         if not 0 <= self.profile[0] <= self.profile[1]:
             raise InputError(f"loop.profile must be (first, last) update, got {self.profile}")
         if not self.monitor.startswith(("val/", "eval/")):
@@ -136,6 +137,7 @@ class TrainConfig:
       augment: random changes of the images while training, for every algorithm.
       algorithm: key of `factory.ALGORITHMS`; its settings are in the field of that name.
       bc: behavioural cloning.
+      diffusion: diffusion policy.
       optimizer: see OptimizerConfig.
       loop: see LoopConfig.
       n_obs_steps: O, observations seen.
@@ -156,6 +158,7 @@ class TrainConfig:
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     algorithm: str = "bc"
     bc: BCConfig = dataclasses.field(default_factory=BCConfig)
+    diffusion: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
     n_obs_steps: int = 1

@@ -1,0 +1,178 @@
+"""What every algorithm promises: see types.Algorithm."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from jaxpolicy import normalization
+from jaxpolicy.algorithms.diffusion import DiffusionConfig
+from jaxpolicy.algorithms.imitation import EMAConfig
+from jaxpolicy.networks.denoisers import DenoiserConfig
+from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.specs import ActionSpec, ArraySpec
+from jaxpolicy.training import factory
+from jaxpolicy.training.config import LoopConfig, OptimizerConfig, TrainConfig
+from jaxpolicy.types import Algorithm, Batch, PolicySpec, TrainState
+
+# Settings of each algorithm that compile in seconds; the default where there is no entry.
+TINY = {
+    "diffusion": DiffusionConfig(
+        denoiser="mlp",
+        denoisers=DenoiserConfig(embedding=8, mlp_widths=(32, 32)),
+        prediction="sample",
+        train_steps=20,
+        sample_steps=4,
+        noise_draws=4,
+        ema=EMAConfig(max_decay=0.9),
+    ),
+}
+STEPS, ROWS = 300, 8
+ACTION = ActionSpec("cartesian_delta", ("dx", "dyaw"), ("m", "rad"), (-0.1, -0.2), (0.1, 0.2), 20.0)
+SPEC = PolicySpec((ArraySpec("proprio", (3,)),), ACTION, 2, 4, 2)
+KEY = jax.random.key(5)
+
+
+class Case(NamedTuple):
+    """An algorithm, compiled and at its start."""
+
+    algorithm: Algorithm
+    state: TrainState
+
+
+def make_batch(rows=ROWS, seed=0):
+    """Actions are linear in the newest proprioception."""
+    rng = np.random.default_rng(seed)
+    proprio = rng.uniform(-1, 1, (rows, 2, 3)).astype(np.float32)
+    action = np.repeat(proprio[:, -1:, :2] * np.array([0.1, 0.2], np.float32), 4, 1)
+    mask = np.ones((rows, 4), bool)
+    mask[0, 2:] = False
+    return Batch({"proprio": proprio}, action, mask)
+
+
+@functools.cache
+def case(name):
+    config = TrainConfig(
+        algorithm=name,
+        network=NetworkConfig(hidden=32, layers=1),
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=0),
+        loop=LoopConfig(steps=STEPS),
+    )
+    config = dataclasses.replace(config, **{name: TINY.get(name, getattr(config, name))})
+    rows = np.array([ACTION.minimum, ACTION.maximum], np.float32)
+    proprio = np.array([[-1.0] * 3, [1.0] * 3], np.float32)
+    norm = {"action": normalization.fit([rows]), "proprio": normalization.fit([proprio])}
+    algorithm = factory.make_algorithm(config, SPEC, norm)
+    compiled = ("init", "train_step", "eval_step", "act", "confidence")
+    algorithm = algorithm._replace(**{k: jax.jit(getattr(algorithm, k)) for k in compiled})
+    return Case(algorithm, algorithm.init(jax.random.key(0), make_batch()))
+
+
+@pytest.fixture(params=sorted(factory.ALGORITHMS))
+def found(request):
+    return case(request.param)
+
+
+def same(a, b):
+    raw = [
+        jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        for tree in (a, b)
+        for x in jax.tree.leaves(tree)
+    ]
+    half = len(raw) // 2
+    return all(np.array_equal(x, y) for x, y in zip(raw[:half], raw[half:], strict=True))
+
+
+def test_a_step_is_a_function_of_state_and_batch(found):
+    batch = make_batch()
+    state, metrics = found.algorithm.train_step(found.state, batch)
+    again, _ = found.algorithm.train_step(found.state, batch)
+    assert same(state, again)
+    assert not same(state.params["network"], found.state.params["network"])
+    assert same(state.params["norm"], found.state.params["norm"])
+    assert same(state.key, found.state.key)
+    assert int(state.step) == 1
+    assert {"loss", "grad_norm"} <= set(metrics)
+    assert all(np.shape(m) == () and np.isfinite(m) for m in metrics.values())
+
+
+def test_learns(found):
+    batch, algorithm = make_batch(), found.algorithm
+
+    @jax.jit
+    def train(state):
+        return jax.lax.scan(lambda s, _: algorithm.train_step(s, batch), state, None, STEPS)[0]
+
+    before = algorithm.eval_step(found.state.params, batch)
+    params = train(found.state).params
+    after = algorithm.eval_step(params, batch)
+    names = {"loss", "action_error", "action_error_m", "action_error_rad"}
+    assert names <= set(after)
+    assert set(before) == set(after)
+    assert float(after["loss"]) < 0.3 * float(before["loss"])
+    # Actions reach from -1 to 1 in network units.
+    assert float(after["action_error"]) < 0.15
+    # What acts is what evaluation measured, in physical units.
+    chunk = np.asarray(algorithm.act(params, batch.observation, KEY))
+    error = np.abs(chunk - batch.action)[..., 0][batch.action_mask].mean()
+    assert error < 0.015
+
+
+def test_acts_on_raw_observations(found):
+    algorithm, params, batch = found.algorithm, found.state.params, make_batch()
+    chunk = algorithm.act(params, batch.observation, KEY)
+    assert chunk.shape == (ROWS, 4, 2)
+    assert chunk.dtype == np.float32
+    np.testing.assert_array_equal(chunk, algorithm.act(params, batch.observation, KEY))
+    extra = {**batch.observation, "privileged": np.ones((ROWS, 2, 3), np.float32)}
+    np.testing.assert_array_equal(chunk, algorithm.act(params, extra, KEY))
+
+
+def test_confidence(found):
+    algorithm, observation = found.algorithm, make_batch().observation
+    confidence = algorithm.confidence(found.state.params, observation, KEY)
+    assert confidence.shape == (ROWS,)
+    assert ((confidence >= 0) & (confidence <= 1)).all()
+    again = algorithm.confidence(found.state.params, observation, KEY)
+    np.testing.assert_array_equal(confidence, again)
+
+
+def test_noise_is_declared(found):
+    """`act` draws the noise that the algorithm says, and nothing else."""
+    algorithm, params, batch = found.algorithm, found.state.params, make_batch()
+    chunk = algorithm.act(params, batch.observation, KEY)
+    other = algorithm.act(params, batch.observation, jax.random.key(6))
+    if not algorithm.noise:
+        assert algorithm.act_with_noise is None
+        np.testing.assert_array_equal(chunk, other)
+        return
+    assert np.abs(chunk - other).max() > 1e-4
+    noise = jax.random.normal(KEY, (ROWS, *algorithm.noise))
+    act = jax.jit(algorithm.act_with_noise)
+    np.testing.assert_allclose(act(params, batch.observation, noise), chunk, atol=1e-6)
+
+
+def test_masked_actions_do_not_count(found):
+    # A whole row: diffusion sees the repeated actions at an episode's end, but is not asked.
+    batch = make_batch()
+    batch.action_mask[1] = False
+    changed = batch.action.copy()
+    changed[1] = 0.07
+    before = found.algorithm.eval_step(found.state.params, batch)
+    after = found.algorithm.eval_step(found.state.params, batch._replace(action=changed))
+    for key, value in before.items():
+        assert float(after[key]) == pytest.approx(float(value), rel=1e-5), key
+
+
+def test_runs_under_pmap(found):
+    devices = jax.devices()[:2]
+    if len(devices) < 2:
+        pytest.skip("one device")
+    step = jax.pmap(found.algorithm.train_step, in_axes=(None, 0), devices=devices)
+    halves = jax.tree.map(lambda x: x.reshape(2, ROWS // 2, *x.shape[1:]), make_batch())
+    state, metrics = step(found.state, halves)
+    assert state.step.tolist() == [1, 1]
+    assert np.isfinite(metrics["loss"]).all()
