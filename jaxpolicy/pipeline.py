@@ -601,11 +601,20 @@ def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]
     loss = result.metrics.get("val/loss")
     validation = "" if loss is None else f", validation loss {loss:.2e}"
     errors = [f"{result.metrics[k]:.2g} {u}" for k, u in _ERROR_KEYS if k in result.metrics]
-    waited = f", {result.data_wait_share:.1%} of it waiting for data"
     error = f", action error {' / '.join(errors)}" if errors else ""
-    return f"{result.step} steps at {result.steps_per_second:.0f}/s{validation}{error}{waited}"
+    shares = ", ".join(f"{result.shares[k]:.0%} {name}" for k, name in _SHARES.items())
+    time_told = f"{result.seconds:.0f} s of which {shares}"
+    rate = f"{result.step} steps at {result.steps_per_second:.0f}/s"
+    return f"{rate}{validation}{error}; {time_told}"
 
 
+_SHARES = {
+    "start": "starting and compiling",
+    "step": "in steps",
+    "data": "waiting for data",
+    "eval": "in validation",
+    "checkpoint": "saving",
+}
 _ERROR_KEYS = (("val/action_error_m", "m"), ("val/action_error_rad", "rad"))
 
 

@@ -26,39 +26,37 @@ from jaxpolicy.training import (
     callbacks,
     factory,
     inputs,
+    journal,
     prepare,
     programs,
     run_directory,
+    schedule,
     sharding,
 )
 from jaxpolicy.training.callbacks import Best
 from jaxpolicy.training.checkpoint import Checkpointer
 from jaxpolicy.training.config import LoopConfig, TrainConfig
 from jaxpolicy.training.inputs import Feed
-from jaxpolicy.training.metrics import MetricsWriter
+from jaxpolicy.training.journal import Journal
+from jaxpolicy.training.metrics import Video
 from jaxpolicy.training.prepare import Prepared
-from jaxpolicy.training.progress import ProgressBar
+from jaxpolicy.training.schedule import Schedule
 from jaxpolicy.types import Algorithm, Metrics, Params, PolicySpec, TrainState
 
 __all__ = [
     "Context",
     "EvaluateFn",
     "FitResult",
-    "Journal",
     "Part",
     "Position",
-    "Schedule",
-    "dispatch_plan",
     "enable_compilation_cache",
     "fit",
-    "make_schedule",
-    "n_val_batches",
     "train",
     "use_scan",
 ]
 
-# (algorithm, policy_spec, params, step) -> numbers, logged as "eval/<name>".
-EvaluateFn = Callable[[Algorithm, PolicySpec, Params, int], Mapping[str, float]]
+# (algorithm, policy_spec, params, step) -> numbers and videos, logged as "eval/<name>".
+EvaluateFn = Callable[[Algorithm, PolicySpec, Params, int], Mapping[str, float | Video]]
 
 
 class FitResult(NamedTuple):
@@ -73,9 +71,10 @@ class FitResult(NamedTuple):
       state: all of training at its end.
       resumed_from: step at which this call started.
       stopped_early: whether patience ran out.
-      seconds: wall-clock time of this call after the data was ready.
+      seconds: wall-clock time after the data was ready, that of the calls which this one
+        continued included.
       steps_per_second: without the first dispatch, which compiles.
-      data_wait_share: share of `seconds` spent waiting for data.
+      shares: share of this call's time for each of journal.PARTS.
     """
 
     params: Params
@@ -89,7 +88,7 @@ class FitResult(NamedTuple):
     stopped_early: bool
     seconds: float
     steps_per_second: float
-    data_wait_share: float
+    shares: Mapping[str, float]
 
 
 class Position(NamedTuple):
@@ -106,66 +105,6 @@ class Position(NamedTuple):
     step: int
     best: Best
     stopped: bool = False
-
-
-class Schedule(NamedTuple):
-    """When things happen, in updates.
-
-    Attributes:
-      total: end of the run.
-      eval_every: between validations, 0 without validation data.
-      checkpoint_every: between checkpoints.
-      dispatch: at most this many per call of the compiled program.
-    """
-
-    total: int
-    eval_every: int
-    checkpoint_every: int
-    dispatch: int
-
-
-@dataclasses.dataclass
-class Journal:
-    """What a run tells: numbers, where they go, and how fast they come.
-
-    Attributes:
-      writer: metrics files, None on all but the first host.
-      bar: progress bar.
-      values: newest value of every metric.
-      marks: (seconds, step) after every dispatch.
-      waited_s: time spent waiting for data.
-    """
-
-    writer: MetricsWriter | None
-    bar: ProgressBar
-    values: dict[str, float] = dataclasses.field(default_factory=dict)
-    marks: list[tuple[float, int]] = dataclasses.field(default_factory=list)
-    waited_s: float = 0.0
-
-    def mark(self, step: int) -> float:
-        """Notes that `step` updates are done; steps per second since the last mark."""
-        self.marks.append((time.perf_counter(), step))
-        return self.rate(max(len(self.marks) - 2, 0))
-
-    def rate(self, since: int = 1) -> float:
-        """Steps per second from mark number `since` to the last, 0 when unknown."""
-        if len(self.marks) <= since + 1:
-            return 0.0
-        (t0, s0), (t1, s1) = self.marks[since], self.marks[-1]
-        return (s1 - s0) / max(t1 - t0, 1e-9)
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One row of metrics."""
-        self.values |= values
-        if self.writer is not None:
-            self.writer.write(step, values)
-        self.bar.update(step, values)
-
-    def close(self) -> None:
-        """Closes files and bar."""
-        self.bar.close()
-        if self.writer is not None:
-            self.writer.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,37 +190,45 @@ def train(
     evaluate: EvaluateFn | None = None,
 ) -> FitResult:
     """Trains on data that is ready; see `fit`."""
-    start = time.perf_counter()
+    began = time.perf_counter()
     run_directory.check_writable(workdir)
     _check_monitor(config.loop, data, evaluate)
     with contextlib.ExitStack() as stack:
         context, first = _open(config, workdir, data, evaluate, stack)
-        context.journal.mark(first.step)
-        context.journal.bar.note(f"data on {data.train_loader.reason}")
+        told = context.journal
+        told.began = began
+        told.mark(first.step)
+        told.bar.note(f"data on {data.train_loader.reason}")
         last = _run(context, first)
-        params, best_step = _best_params(context, last)
-    journal, seconds = context.journal, time.perf_counter() - start
+        with told.timed("checkpoint"):
+            params, best_step = _best_params(context, last)
     return FitResult(
         params=params,
         best_step=best_step,
         step=last.step,
-        metrics=dict(journal.values),
+        metrics=dict(told.values),
         algorithm=context.algorithm,
         policy_spec=data.policy_spec,
         state=last.state,
         resumed_from=first.step,
         stopped_early=last.stopped,
-        seconds=seconds,
-        steps_per_second=journal.rate(),
-        data_wait_share=journal.waited_s / max(seconds, 1e-9),
+        seconds=told.seconds(),
+        steps_per_second=told.rate(),
+        shares=told.shares(),
     )
 
 
 def _check_monitor(config: LoopConfig, data: Prepared, evaluate: EvaluateFn | None) -> None:
     if config.monitor.startswith("eval/") and evaluate is None:
         raise InputError(f"loop.monitor={config.monitor} needs in-loop evaluation; use val/loss")
-    if config.patience and data.val_loader is None:
-        raise InputError("loop.patience needs validation data; data.split leaves none")
+    if data.val_loader is None and config.monitor.startswith("val/"):
+        if config.patience:
+            raise InputError("loop.patience needs validation data; data.split leaves none")
+        if evaluate is not None:
+            raise InputError(
+                f"loop.monitor={config.monitor} needs validation data, and data.split leaves "
+                "none; use eval/success with loop.monitor_mode=max"
+            )
 
 
 # ------------------------------------------------------------------ opening a run
@@ -297,28 +244,29 @@ def _open(
     """Everything a run needs, and where it starts; `stack` closes what is opened."""
     mesh = sharding.make_mesh(config.loop.devices)
     sharding.check_batch_size(config.loop.batch_size, mesh)
-    schedule = make_schedule(config.loop, data)
-    algorithm = factory.make_algorithm(config, data.policy_spec, data.norm, schedule.total)
+    times = schedule.make_schedule(config.loop, data, evaluate is not None)
+    algorithm = factory.make_algorithm(config, data.policy_spec, data.norm, times.total)
     seed = jax.random.key(config.seed), factory.example_batch(data.policy_spec)
-    like = sharding.abstract(algorithm.init, mesh, *seed)
+    like = sharding.abstract(algorithm.init, mesh, *seed, shard=config.loop.shard_params)
     checkpointer = stack.enter_context(
         contextlib.closing(Checkpointer(workdir, config.loop.max_to_keep))
     )
     step = checkpointer.latest_step()
     assets = {} if step is None else checkpointer.assets(step)
     if step is None:
-        first = Position(sharding.init_on(algorithm.init, mesh, *seed), 0, Best())
+        first = Position(sharding.init_as(algorithm.init, like, *seed), 0, Best())
     else:
         _check_assets(config, data, assets, workdir)
         first = _position(checkpointer.restore(step, like), step, assets)
     if jax.process_index() == 0:
         run_directory.write_config(config, workdir)
-    journal = _make_journal(config.loop, workdir, schedule, first.step)
-    stack.callback(journal.close)
-    train_part, eval_part = _make_parts(config, data, algorithm, mesh, schedule)
+    earlier_s = assets.get("seconds", 0.0)
+    told = journal.open_journal(config, workdir, times.total, first.step, earlier_s)
+    stack.callback(told.close)
+    train_part, eval_part = _make_parts(config, data, algorithm, mesh, like, times)
     context = Context(
         config=config,
-        schedule=schedule,
+        schedule=times,
         algorithm=algorithm,
         data=data,
         mesh=mesh,
@@ -326,44 +274,32 @@ def _open(
         train_part=train_part,
         eval_part=eval_part,
         checkpointer=checkpointer,
-        journal=journal,
+        journal=told,
         evaluate=evaluate,
     )
     return context, first
 
 
-def make_schedule(config: LoopConfig, data: Prepared) -> Schedule:
-    """Epochs and defaults of `config` as numbers of updates."""
-    epoch = max(data.train_loader.batches_per_epoch, 1)
-    total = config.epochs * epoch or config.steps
-    every = config.eval_every or epoch
-    checkpoint_every = config.checkpoint_every or every
-    size = inputs.stack_size(data.train_loader, min(config.steps_per_dispatch, total))
-    return Schedule(total, every if data.val_loader else 0, checkpoint_every, size)
-
-
-def _make_journal(
-    config: LoopConfig, workdir: str | os.PathLike[str], schedule: Schedule, step: int
-) -> Journal:
-    first_host = jax.process_index() == 0
-    writer = MetricsWriter(workdir, step, config.tensorboard) if first_host else None
-    return Journal(writer, ProgressBar(schedule.total, step, config.progress and first_host))
-
-
 def _make_parts(
-    config: TrainConfig, data: Prepared, algorithm: Algorithm, mesh: Mesh, schedule: Schedule
+    config: TrainConfig,
+    data: Prepared,
+    algorithm: Algorithm,
+    mesh: Mesh,
+    like: TrainState,
+    times: Schedule,
 ) -> tuple[Part, Part | None]:
     """Data and programs, which compile at their first call."""
-    scan = use_scan(config.loop, mesh)
+    scan, copies = use_scan(config.loop, mesh), sharding.replicated(mesh)
     make = functools.partial(_make_part, config, algorithm, mesh, scan)
-    step = programs.train_steps if scan else programs.train_step
-    train_part = make(data.train_loader, step, schedule.dispatch)
+    where = jax.tree.map(lambda x: x.sharding, like), copies
+    step: Callable[..., Any] = programs.train_steps if scan else programs.train_step
+    train_part = make(data.train_loader, step, times.dispatch, where)
     if data.val_loader is None:
         return train_part, None
-    size = inputs.stack_size(data.val_loader, n_val_batches(config.loop, data.val_loader))
-    return train_part, make(
-        data.val_loader, programs.eval_steps if scan else programs.eval_step, size
-    )
+    n = schedule.n_val_batches(config.loop, data.val_loader)
+    size = inputs.stack_size(data.val_loader, n)
+    step = programs.eval_steps if scan else programs.eval_step
+    return train_part, make(data.val_loader, step, size, copies)
 
 
 def use_scan(config: LoopConfig, mesh: Mesh) -> bool:
@@ -371,12 +307,6 @@ def use_scan(config: LoopConfig, mesh: Mesh) -> bool:
     if config.scan == "auto":
         return mesh.devices.flat[0].platform != "cpu"
     return config.scan == "on"
-
-
-def n_val_batches(config: LoopConfig, loader: BatchLoader) -> int:
-    """Batches per validation."""
-    n = max(loader.batches_per_epoch, 1)
-    return min(n, config.eval_batches or n)
 
 
 def _make_part(
@@ -387,13 +317,14 @@ def _make_part(
     loader: BatchLoader,
     step: Callable[..., Any],
     size: int,
+    out: Any,
 ) -> Part:
     fetch = inputs.make_fetch(loader, config.n_obs_steps, config.horizon)
     trains = step in (programs.train_step, programs.train_steps)
     program = jax.jit(
         functools.partial(step, algorithm, fetch),
         donate_argnums=0 if trains else (),
-        out_shardings=sharding.replicated(mesh),
+        out_shardings=out,
     )
     resident = loader.mode == "device"
     arrays = sharding.put_replicated(dict(loader.arrays), mesh) if resident else None
@@ -403,42 +334,23 @@ def _make_part(
 # ------------------------------------------------------------------ running
 
 
-def dispatch_plan(schedule: Schedule, start: int) -> Iterator[tuple[int, int]]:
-    """(first step, number of steps) of every dispatch from `start` to the end.
-
-    A dispatch ends at multiples of `schedule.dispatch` and at every event, which is a
-    function of the absolute step alone: a resumed run makes the same calls.
-    """
-    while start < schedule.total:
-        ends = [
-            (start // every + 1) * every
-            for every in (schedule.dispatch, schedule.eval_every, schedule.checkpoint_every)
-            if every
-        ]
-        stop = min(*ends, schedule.total)
-        yield start, stop - start
-        start = stop
-
-
-def _is_due(step: int, every: int, total: int) -> bool:
-    return bool(every) and (step % every == 0 or step == total)
-
-
 def _run(context: Context, position: Position) -> Position:
     """Trains to the end; metrics are fetched one dispatch late, so devices never wait."""
     if position.stopped or position.step >= context.schedule.total:
         return position
-    plan = dispatch_plan(context.schedule, position.step)
+    plan = schedule.dispatch_plan(context.schedule, position.step)
+    told = context.journal
     late: tuple[Feed, Any] | None = None
     with inputs.Prefetcher(context.train_part.feeds(plan, context.mesh)) as ahead:
         for feed in ahead:
-            context.journal.waited_s = ahead.waited_s
+            told.spent["data"] = ahead.waited_s
+            told.profiler.before(feed.start, feed.stop)
             state, metrics = _dispatch(context.train_part, position.state, feed)
             position = position._replace(state=state, step=feed.stop)
             if late:
                 _record(context, *late)
             late = feed, metrics
-            if _has_event(context.schedule, feed.stop):
+            if schedule.has_event(context.schedule, feed.stop):
                 _record(context, *late)
                 late, position = None, _handle_events(context, position)
             if position.stopped:
@@ -465,35 +377,33 @@ def _rows(metrics: Any, n: int) -> dict[str, np.ndarray]:
     return {k: v[:n] for k, v in found.items()}
 
 
-def _has_event(schedule: Schedule, step: int) -> bool:
-    periods = (schedule.eval_every, schedule.checkpoint_every)
-    return step == schedule.total or any(_is_due(step, p, schedule.total) for p in periods)
-
-
 def _record(context: Context, feed: Feed, metrics: Any) -> None:
     """Means over a dispatch -> metrics files; stops the run on NaN or infinity."""
     rows = _rows(metrics, feed.n)
     callbacks.check_finite(rows, feed.start)
-    journal = context.journal
+    told = context.journal
     values = {f"train/{k}": float(v.mean()) for k, v in rows.items()}
-    rate = journal.mark(feed.stop)
-    elapsed = journal.marks[-1][0] - journal.marks[0][0]
-    values |= {"steps_per_s": rate, "data_wait_share": journal.waited_s / max(elapsed, 1e-9)}
-    journal.write(feed.stop, values)
+    rate = told.mark(feed.stop)
+    elapsed = told.marks[-1][0] - told.marks[0][0]
+    values |= {"steps_per_s": rate, "data_wait_share": told.spent["data"] / max(elapsed, 1e-9)}
+    told.write(feed.stop, values)
 
 
 def _handle_events(context: Context, position: Position) -> Position:
     """Validation, best checkpoint, early stopping and saving, as due at this step."""
-    config, schedule, step = context.config.loop, context.schedule, position.step
+    config, times, step = context.config.loop, context.schedule, position.step
     score = None
-    if _is_due(step, schedule.eval_every, schedule.total):
-        score = _score(config, _validate(context, position))
+    if schedule.is_due(step, times.eval_every, times.total):
+        with context.journal.timed("eval"):
+            score = _score(config, _validate(context, position))
         best = callbacks.update_best(position.best, step, score)
         stopped = callbacks.should_stop(best, config.patience)
         position = position._replace(best=best, stopped=stopped)
     improved = score is not None and position.best.step == step
-    if improved or position.stopped or _is_due(step, schedule.checkpoint_every, schedule.total):
-        context.checkpointer.save(step, position.state, _assets(context, position), score)
+    is_due = schedule.is_due(step, times.checkpoint_every, times.total)
+    if improved or position.stopped or is_due:
+        with context.journal.timed("checkpoint"):
+            context.checkpointer.save(step, position.state, _assets(context, position), score)
     return position
 
 
@@ -501,12 +411,17 @@ def _validate(context: Context, position: Position) -> dict[str, float]:
     """Mean metrics on held-out data, "val/...", and of in-loop evaluation, "eval/..."."""
     values = {f"val/{k}": v for k, v in _val_metrics(context, position.state.params).items()}
     callbacks.check_finite(values, position.step)
+    videos = {}
     if context.evaluate is not None:
         found = context.evaluate(
             context.algorithm, context.data.policy_spec, position.state.params, position.step
         )
-        values |= {f"eval/{k}": float(v) for k, v in found.items()}
-    context.journal.write(position.step, values)
+        for name, value in found.items():
+            if isinstance(value, Video):
+                videos[f"eval/{name}"] = value
+            else:
+                values[f"eval/{name}"] = float(value)
+    context.journal.write(position.step, values, videos)
     context.journal.bar.line(position.step)
     return values
 
@@ -516,7 +431,7 @@ def _val_metrics(context: Context, params: Params) -> dict[str, float]:
     part = context.eval_part
     if part is None:
         return {}
-    n = n_val_batches(context.config.loop, part.loader)
+    n = schedule.n_val_batches(context.config.loop, part.loader)
     plan = [(s, min(part.size, n - s)) for s in range(0, n, part.size)]
     sums: list[Metrics] = []
     for feed in part.feeds(plan, context.mesh):
@@ -552,6 +467,7 @@ def _assets(context: Context, position: Position) -> dict[str, Any]:
         "best": position.best._asdict(),
         "stopped": position.stopped,
         "streamed": _is_streamed(context.data),
+        "seconds": context.journal.seconds(),
     }
 
 

@@ -1,22 +1,72 @@
-"""Numbers over time: metrics.jsonl and TensorBoard files of a run directory.
+"""Numbers and videos over time, and the sinks they go to.
 
-Both survive a kill: a resumed run drops what lies beyond the step it restored, so
-each step is there once.
+`metrics.jsonl` is always written; TensorBoard files and Weights & Biases are optional.
+All survive a kill: a resumed run drops what lies beyond the step it restored, so each
+step is there once.
 """
 
+import io
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from PIL import Image
 from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 
-from jaxpolicy import atomic
+from jaxpolicy import atomic, schema
+from jaxpolicy.specs import InputError
+from jaxpolicy.training.config import TrainConfig
 
-__all__ = ["FILE_NAME", "MetricsWriter", "read", "truncate"]
+__all__ = [
+    "FILE_NAME",
+    "SINKS",
+    "JsonLines",
+    "MetricsWriter",
+    "Sink",
+    "TensorBoard",
+    "Video",
+    "WeightsAndBiases",
+    "encode_gif",
+    "open_writer",
+    "read",
+    "truncate",
+]
 
 FILE_NAME = "metrics.jsonl"
+WANDB_ID = "wandb_id"
+
+
+class Video(NamedTuple):
+    """Something to look at.
+
+    Attributes:
+      frames: uint8 [T, H, W, 3].
+      fps: frames per second.
+    """
+
+    frames: np.ndarray
+    fps: float
+
+
+class Sink(Protocol):
+    """Where metrics go; made by SINKS[name](config, workdir, step restored or 0)."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One row of numbers; `step` is the number of updates done."""
+
+    def show(self, step: int, videos: Mapping[str, Video]) -> None:
+        """Videos, where the sink can show them."""
+
+    def close(self) -> None:
+        """Flushes and closes."""
+
+
+# ------------------------------------------------------------------ metrics.jsonl
 
 
 def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -43,31 +93,152 @@ def truncate(workdir: str | os.PathLike[str], step: int) -> None:
     atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-class MetricsWriter:
-    """Appends rows of named numbers; `step` is the number of updates done."""
+class JsonLines:
+    """Appends rows to metrics.jsonl, each on disk at once."""
 
-    def __init__(self, workdir: str | os.PathLike[str], step: int = 0, tensorboard: bool = True):
-        """Continues after `step`, the restored one (0 for a new run)."""
+    def __init__(self, config: TrainConfig, workdir: str | os.PathLike[str], step: int):
+        """See Sink."""
+        del config
         truncate(workdir, step)
         self._file = open(Path(workdir) / FILE_NAME, "a")  # noqa: SIM115
-        self._board = _open_board(Path(workdir) / "tensorboard", step) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one row and flushes it."""
-        row = {"step": step} | {k: float(v) for k, v in values.items()}
-        self._file.write(json.dumps(row) + "\n")
+        """One line."""
+        self._file.write(json.dumps({"step": step} | dict(values)) + "\n")
         self._file.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, float(value), step)
+
+    def show(self, step: int, videos: Mapping[str, Video]) -> None:
+        """Numbers only."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+# ------------------------------------------------------------------ TensorBoard
+
+
+class TensorBoard:
+    """Event files in `<workdir>/tensorboard`; videos are animated images."""
+
+    def __init__(self, config: TrainConfig, workdir: str | os.PathLike[str], step: int):
+        """See Sink."""
+        del config
+        directory = str(Path(workdir) / "tensorboard")
+        self._board = SummaryWriter(directory, purge_step=step + 1 if step else None, flush_secs=10)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """A point on each curve."""
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def show(self, step: int, videos: Mapping[str, Video]) -> None:
+        """Not with `add_video`, which needs a package for what Pillow does."""
+        for name, video in videos.items():
+            _, height, width, colours = video.frames.shape
+            gif = encode_gif(video)
+            image = Summary.Image(
+                height=height, width=width, colorspace=colours, encoded_image_string=gif
+            )
+            summary = Summary(value=[Summary.Value(tag=name, image=image)])
+            self._board.file_writer.add_summary(summary, step)
 
     def close(self) -> None:
         """Flushes and closes the files."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        self._board.close()
 
 
-def _open_board(directory: Path, step: int) -> SummaryWriter:
-    purge = step + 1 if step else None
-    return SummaryWriter(str(directory), purge_step=purge, flush_secs=10)
+def encode_gif(video: Video) -> bytes:
+    """An endless animated GIF."""
+    first, *others = [Image.fromarray(frame) for frame in video.frames]
+    buffer = io.BytesIO()
+    duration = round(1000 / video.fps)
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
+    return buffer.getvalue()
+
+
+# ------------------------------------------------------------------ Weights & Biases
+
+
+class WeightsAndBiases:
+    """A run in the project `config.loop.wandb`; resumed under the same id.
+
+    Where it is kept, online or not, is W&B's own affair (WANDB_MODE and its kin).
+    """
+
+    def __init__(self, config: TrainConfig, workdir: str | os.PathLike[str], step: int):
+        """See Sink.
+
+        Raises:
+          InputError: the package is not installed.
+        """
+        try:
+            import wandb
+        except ImportError as e:
+            raise InputError("loop.wandb needs a package; pip install 'jaxpolicy[wandb]'") from e
+        path = Path(workdir) / WANDB_ID
+        identity = path.read_text() if step and path.exists() else secrets.token_hex(4)
+        atomic.write_text(path, identity)
+        self._video: Callable[..., Any] = wandb.Video
+        self._run = wandb.init(
+            project=config.loop.wandb,
+            name=config.name,
+            id=identity,
+            resume="allow",
+            dir=os.fspath(workdir),
+            config=schema.to_mapping(config),
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """A point on each curve."""
+        self._run.log(dict(values), step=step)
+
+    def show(self, step: int, videos: Mapping[str, Video]) -> None:
+        """GIFs."""
+        shown = {k: self._video(io.BytesIO(encode_gif(v)), format="gif") for k, v in videos.items()}
+        self._run.log(shown, step=step)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+# ------------------------------------------------------------------ all of them
+
+SINKS: dict[str, Callable[[TrainConfig, str | os.PathLike[str], int], Sink]] = {
+    "jsonl": JsonLines,
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+}
+
+
+class MetricsWriter:
+    """Writes to several sinks."""
+
+    def __init__(self, sinks: Sequence[Sink]):
+        """Takes open sinks, and closes them."""
+        self._sinks = tuple(sinks)
+
+    def write(
+        self, step: int, values: Mapping[str, float], videos: Mapping[str, Video] | None = None
+    ) -> None:
+        """One row of numbers, and what there is to see."""
+        row = {k: float(v) for k, v in values.items()}
+        for sink in self._sinks:
+            sink.write(step, row)
+            if videos:
+                sink.show(step, videos)
+
+    def close(self) -> None:
+        """Flushes and closes all sinks."""
+        for sink in self._sinks:
+            sink.close()
+
+
+def open_writer(
+    config: TrainConfig, workdir: str | os.PathLike[str], step: int = 0
+) -> MetricsWriter:
+    """The sinks that `config.loop` names, continuing after `step`, 0 for a new run."""
+    # What may be missing comes first, while there is nothing to close.
+    wanted = {"wandb": config.loop.wandb, "tensorboard": config.loop.tensorboard, "jsonl": True}
+    return MetricsWriter([SINKS[k](config, workdir, step) for k, on in wanted.items() if on])

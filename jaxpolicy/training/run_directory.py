@@ -36,9 +36,12 @@ FREE_KEYS = (
     "data.workers",
     "loop.devices",
     "loop.max_to_keep",
+    "loop.profile",
     "loop.progress",
     "loop.scan",
+    "loop.shard_params",
     "loop.tensorboard",
+    "loop.wandb",
 )
 _PACKAGES = ("jaxpolicy", "jax", "jaxlib", "flax", "optax", "numpy")
 _ABSENT = "<absent>"

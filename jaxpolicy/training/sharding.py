@@ -1,10 +1,16 @@
-"""Where arrays live: one mesh axis, parameters on every device, batches split.
+"""Where arrays live: one mesh axis, batches split along it, parameters copied or split too.
+
+Split parameters and optimiser state are fully sharded data parallelism (ZeRO stage 3,
+https://arxiv.org/abs/1910.02054) as GSPMD derives it (https://arxiv.org/abs/2105.04663): the
+program is the same, and the compiler gathers a weight where it is used and scatters its
+gradient.
 
 The same code serves one device, several, and several hosts: a host gives its own
 rows of a batch and gets the global array back.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,19 +22,30 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxpolicy.specs import InputError
 
 __all__ = [
+    "AUTO_BYTES",
     "DATA_AXIS",
+    "MIN_SIZE",
     "abstract",
+    "bytes_per_device",
     "check_batch_size",
     "first_host_first",
-    "init_on",
+    "init_as",
     "make_mesh",
     "put_batch",
     "put_replicated",
     "replicated",
+    "shards_state",
     "split",
+    "spread",
 ]
 
 DATA_AXIS = "data"
+
+# State larger than this is sharded by "auto": beside it, gradients (a third of it) and
+# activations must fit, and gathering costs little against steps of such networks.
+AUTO_BYTES = 2 * 2**30
+# Arrays with fewer elements are copied: a gather of its own costs more than they take.
+MIN_SIZE = 2**14
 
 
 def make_mesh(n_devices: int = 0) -> Mesh:
@@ -79,17 +96,53 @@ def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
 
 
-def abstract(init: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
-    """Shapes, dtypes and shardings of `init(*args)`; nothing is computed."""
+def spread(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """The largest axis that the devices divide evenly, split; a copy where none is or it is small.
+
+    Among axes of one size it is the last, the outputs of a kernel.
+    """
+    axes = [i for i, n in enumerate(shape) if n % mesh.size == 0]
+    if mesh.size == 1 or not axes or math.prod(shape) < MIN_SIZE:
+        return replicated(mesh)
+    return split(mesh, max(axes, key=lambda i: (shape[i], i)))
+
+
+def shards_state(mode: str, mesh: Mesh, n_bytes: int) -> bool:
+    """Whether state of `n_bytes` is sharded; `mode` is LoopConfig.shard_params."""
+    return mesh.size > 1 and (mode == "on" or (mode == "auto" and n_bytes > AUTO_BYTES))
+
+
+def abstract(init: Callable[..., Any], mesh: Mesh, *args: Any, shard: str = "off") -> Any:
+    """Shapes, dtypes and shardings of `init(*args)`; nothing is computed.
+
+    Args:
+      init: makes a tree of arrays.
+      mesh: devices.
+      *args: of `init`.
+      shard: see LoopConfig.shard_params.
+    """
     shapes = jax.eval_shape(init, *args)
-    where = replicated(mesh)
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
+    n_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    sharded = shards_state(shard, mesh, n_bytes)
+
+    def place(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        where = spread(x.shape, mesh) if sharded else replicated(mesh)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+    return jax.tree.map(place, shapes)
 
 
-def init_on(init: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
+def init_as(init: Callable[..., Any], like: Any, *args: Any) -> Any:
     """`init(*args)` computed where its results belong: shapes -> shardings -> jit."""
-    shardings = jax.tree.map(lambda s: s.sharding, abstract(init, mesh, *args))
+    shardings = jax.tree.map(lambda s: s.sharding, like)
     return jax.jit(init, out_shardings=shardings)(*args)
+
+
+def bytes_per_device(tree: Any) -> int:
+    """Largest number of bytes that a device holds of arrays, or of `abstract` ones."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+    )
 
 
 def put_batch(batch: Any, mesh: Mesh, axis: int = 0) -> Any:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from jaxpolicy.specs import InputError
-from jaxpolicy.training import checkpoint, loop, metrics, prepare
+from jaxpolicy.training import checkpoint, journal, loop, metrics, prepare
 from jaxpolicy.training.callbacks import DivergenceError
-from jaxpolicy.training.loop import Schedule
 from tests.training import fixtures
 
 
@@ -34,32 +33,6 @@ def unbroken(tmp_path_factory):
     return fixtures.train(fixtures.config(), tmp_path_factory.mktemp("unbroken"))
 
 
-# ------------------------------------------------------------------ plan
-
-
-def test_dispatch_plan_by_hand():
-    # Ends: dispatch 4, 8, 12, 16; validation 6, 12; checkpoint 5, 10, 15; end 17.
-    schedule = Schedule(total=17, eval_every=6, checkpoint_every=5, dispatch=4)
-    plan = list(loop.dispatch_plan(schedule, 0))
-    stops = [start + n for start, n in plan]
-    assert stops == [4, 5, 6, 8, 10, 12, 15, 16, 17]
-    assert [start for start, _ in plan] == [0, *stops[:-1]]
-
-
-def test_dispatch_plan_resumes_into_the_same_dispatches():
-    schedule = Schedule(total=17, eval_every=6, checkpoint_every=5, dispatch=4)
-    plan = list(loop.dispatch_plan(schedule, 0))
-    assert list(loop.dispatch_plan(schedule, 10)) == [p for p in plan if p[0] >= 10]
-
-
-def test_epochs_become_steps(tmp_path):
-    config = fixtures.config(epochs=2, eval_every=0)
-    data = fixtures.prepared(config, tmp_path, fixtures.source())
-    epoch = data.train_loader.batches_per_epoch
-    schedule = loop.make_schedule(config.loop, data)
-    assert schedule == Schedule(2 * epoch, epoch, epoch, 4)
-
-
 # ------------------------------------------------------------------ a whole run
 
 
@@ -77,7 +50,9 @@ def test_a_run_learns_and_tells(tmp_path):
     assert result.step == 60
     assert not result.stopped_early
     assert result.steps_per_second > 0
-    assert 0 <= result.data_wait_share < 1
+    assert set(result.shares) == set(journal.PARTS)
+    assert sum(result.shares.values()) == pytest.approx(1)
+    assert all(share >= 0 for share in result.shares.values())
     assert list((tmp_path / "tensorboard").iterdir())
     assert json.loads((tmp_path / "config.json").read_text())["loop"]["steps"] == 60
 

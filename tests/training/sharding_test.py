@@ -34,7 +34,8 @@ def test_batch_must_divide():
 def test_abstract_matches_what_init_makes():
     mesh = sharding.make_mesh(8)
     args = (jax.random.key(0), 3)
-    like, made = sharding.abstract(init, mesh, *args), sharding.init_on(init, mesh, *args)
+    like = sharding.abstract(init, mesh, *args)
+    made = sharding.init_as(init, like, *args)
     for name in ("w", "step"):
         assert (like[name].shape, like[name].dtype) == (made[name].shape, made[name].dtype)
         assert like[name].sharding == made[name].sharding
