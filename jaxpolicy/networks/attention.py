@@ -8,7 +8,10 @@ import jax.numpy as jnp
 
 from jaxpolicy.networks.film import FiLM
 
-__all__ = ["Attention", "TransformerBlock", "attend", "causal_mask", "layer_norm"]
+__all__ = ["Attention", "TransformerBlock", "attend", "causal_mask", "heads_of", "layer_norm"]
+
+# Features of a head in all models of Dosovitskiy et al. 2021 up to "large".
+_HEAD_FEATURES = 64
 
 # A weight of exp(-1e9) is 0; rows in which nothing is allowed get equal weights, not NaN.
 _FORBIDDEN = -1e9
@@ -44,6 +47,11 @@ def attend(
 def causal_mask(length: int) -> jax.Array:
     """Bool [1, T, T]: a token sees itself and the earlier ones."""
     return jnp.tril(jnp.ones((1, length, length), bool))
+
+
+def heads_of(width: int) -> int:
+    """Heads of 64 features each; one head where 64 does not divide the width."""
+    return width // _HEAD_FEATURES if width % _HEAD_FEATURES == 0 else 1
 
 
 def layer_norm(dtype: Any, name: str | None = None) -> nn.LayerNorm:

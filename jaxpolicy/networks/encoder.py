@@ -1,10 +1,12 @@
 """Observations to features, and the configuration of every network.
 
-A backbone is a module [N, H, W, 3] -> [N, F] and a line in BACKBONES; a size is a line
-in SIZES.
+A backbone is a module (images [N, H, W, 3], condition [N, C] or None) -> map [N, h, w, F]
+and a line in BACKBONES; a size of one is a line in SIZES. Pooling (POOLS) makes a vector of
+a map. What it all amounts to is in docs/networks.md.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,10 +14,32 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.networks import vision
+from jaxpolicy.networks.attention import TransformerBlock, heads_of, layer_norm
+from jaxpolicy.networks.norms import GroupNorm
+from jaxpolicy.networks.pooling import POOLS
+from jaxpolicy.networks.positions import grid_positions, line_positions
+from jaxpolicy.networks.resnet import ResNet
+from jaxpolicy.networks.vision import PatchCNN
+from jaxpolicy.networks.vit import POSITIONS, ViT
 from jaxpolicy.specs import PREVIOUS_ACTION, InputError, is_camera, mask_key
 
-__all__ = ["BACKBONES", "SIZES", "NetworkConfig", "ObservationEncoder", "resolve"]
+__all__ = [
+    "BACKBONES",
+    "FUSIONS",
+    "HISTORIES",
+    "SIZES",
+    "NetworkConfig",
+    "ObservationEncoder",
+    "ObservationTokens",
+    "resolve",
+]
+
+# How images meet language and proprioception; how the O steps meet.
+FUSIONS = ("concat", "cross_attention", "film")
+HISTORIES = ("attention", "concat")
+
+# Observations that are a vector per step.
+_VECTORS = ("proprio", PREVIOUS_ACTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +48,30 @@ class NetworkConfig:
 
     Attributes:
       backbone: key of BACKBONES.
-      size: key of SIZES, which then sets patch, widths, depths, hidden and layers;
-        empty: they are taken from here.
+      size: key of SIZES[backbone], which then sets what stands there (patch, widths, depths,
+        hidden, ...); empty: all is taken from here.
       image_size: side in pixels to which images are resized inside jit; 0: native.
-      patch: side of the stem's patches, in pixels.
-      widths: channels of each stage of the backbone.
-      depths: residual convolutions of each stage.
-      group_norm: normalises before every convolution.
+      patch: side of the stem's patches, in pixels; 0: 4 for "patch_cnn", 16 for a ViT.
+      widths: channels of each stage of "patch_cnn"; one number, the width of "vit".
+      depths: residual convolutions of each stage; one number, the blocks of "vit".
+      group_norm: "patch_cnn" normalises before every convolution.
+      heads: of a ViT's attention; 0: one per 64 features.
+      positions: of a ViT's patches, "learned" or "sincos".
+      remat: activations within a block are computed again in the backward pass instead of
+        kept: less memory, about a third more work.
+      pool: key of POOLS, from the backbone's map to a vector; empty: "mean" for a ViT,
+        "spatial_softmax" for a CNN.
       share_cameras: one backbone for all cameras instead of one each.
+      fusion: "concat": features of images, proprioception and language side by side.
+        "film": language, else proprioception, also scales and shifts features inside the
+        backbone. "cross_attention": instead of pooling, a learned query, proprioception and
+        language look at the maps of all cameras and steps.
+      history: "concat": features of the O steps side by side. "attention": a transformer
+        over the steps, read out at the newest.
       language_features: width to which the language embedding is projected.
+      token_features: width of the tokens of ObservationTokens, and of the transformers of
+        `fusion` and `history`.
+      fusion_layers: their number of blocks.
       hidden: width of the hidden layers after the encoder.
       layers: how many of them.
       dropout: share of hidden units dropped while training.
@@ -42,12 +81,20 @@ class NetworkConfig:
     backbone: str = "patch_cnn"
     size: str = ""
     image_size: int = 0
-    patch: int = 4
+    patch: int = 0
     widths: tuple[int, ...] = (32,)
     depths: tuple[int, ...] = (2,)
     group_norm: bool = False
+    heads: int = 0
+    positions: str = "learned"
+    remat: bool = False
+    pool: str = ""
     share_cameras: bool = False
+    fusion: str = "concat"
+    history: str = "concat"
     language_features: int = 64
+    token_features: int = 256
+    fusion_layers: int = 2
     hidden: int = 256
     layers: int = 2
     dropout: float = 0.0
@@ -55,28 +102,84 @@ class NetworkConfig:
 
 
 def _patch_cnn(config: NetworkConfig) -> nn.Module:
-    return vision.PatchCNN(
-        patch=config.patch,
+    return PatchCNN(
+        patch=config.patch or 4,
         widths=config.widths,
         depths=config.depths,
         group_norm=config.group_norm,
+        remat=config.remat,
         dtype=jnp.dtype(config.dtype),
     )
 
 
+def _resnet(layers: int, config: NetworkConfig) -> nn.Module:
+    return ResNet(layers, remat=config.remat, dtype=jnp.dtype(config.dtype))
+
+
+def _vit(config: NetworkConfig) -> nn.Module:
+    return ViT(
+        patch=config.patch or 16,
+        width=config.widths[0],
+        depth=config.depths[0],
+        heads=config.heads,
+        positions=config.positions,
+        remat=config.remat,
+        dtype=jnp.dtype(config.dtype),
+    )
+
+
+def _vit_of(width: int, depth: int, config: NetworkConfig) -> nn.Module:
+    return _vit(dataclasses.replace(config, widths=(width,), depths=(depth,)))
+
+
+# Widths and depths of vit_tiny and vit_small: Touvron et al. 2021, table 1
+# (https://arxiv.org/abs/2012.12877); of vit_base and vit_large: Dosovitskiy et al. 2021.
 BACKBONES: dict[str, Callable[[NetworkConfig], nn.Module]] = {
     "patch_cnn": _patch_cnn,
+    "resnet18": functools.partial(_resnet, 18),
+    "resnet34": functools.partial(_resnet, 34),
+    "resnet50": functools.partial(_resnet, 50),
+    "vit": _vit,
+    "vit_base": functools.partial(_vit_of, 768, 12),
+    "vit_large": functools.partial(_vit_of, 1024, 24),
+    "vit_small": functools.partial(_vit_of, 384, 12),
+    "vit_tiny": functools.partial(_vit_of, 192, 12),
 }
+_VITS = frozenset(("vit", "vit_base", "vit_large", "vit_small", "vit_tiny"))
 
-# Parameters of a one-camera policy: tiny 0.1M (seconds on a CPU), small 2M.
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"patch": 4, "widths": (32,), "depths": (2,), "hidden": 256, "layers": 2},
-    "small": {
-        "patch": 4,
-        "widths": (64, 128, 256),
-        "depths": (2, 2, 2),
-        "hidden": 384,
-        "layers": 2,
+# Backbone -> size -> keys of NetworkConfig. Parameters of a one-camera policy: tiny 0.1M
+# (seconds on a CPU), small 2M, medium 50M, large 500M.
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "patch_cnn": {
+        "tiny": {"patch": 4, "widths": (32,), "depths": (2,), "hidden": 256, "layers": 2},
+        "small": {
+            "patch": 4,
+            "widths": (64, 128, 256),
+            "depths": (2, 2, 2),
+            "hidden": 384,
+            "layers": 2,
+        },
+        "medium": {
+            "patch": 4,
+            "widths": (96, 192, 384, 768),
+            "depths": (2, 3, 10, 6),
+            "group_norm": True,
+            "hidden": 512,
+            "layers": 2,
+        },
+        "large": {
+            "patch": 4,
+            "widths": (256, 512, 1024, 2048),
+            "depths": (2, 4, 18, 8),
+            "group_norm": True,
+            "hidden": 512,
+            "layers": 2,
+        },
+    },
+    "vit": {
+        "small": {"patch": 16, "widths": (192,), "depths": (4,), "hidden": 256, "layers": 2},
+        "medium": {"patch": 16, "widths": (512,), "depths": (16,), "hidden": 512, "layers": 2},
+        "large": {"patch": 16, "widths": (1280,), "depths": (25,), "hidden": 512, "layers": 2},
     },
 }
 
@@ -87,25 +190,66 @@ def resolve(config: NetworkConfig) -> NetworkConfig:
     Raises:
       InputError: names the key that is wrong.
     """
-    if config.size:
-        if config.size not in SIZES:
-            raise InputError(f"network.size must be one of {sorted(SIZES)}, got '{config.size}'")
-        config = dataclasses.replace(config, **SIZES[config.size])
     if config.backbone not in BACKBONES:
         known = sorted(BACKBONES)
         raise InputError(f"network.backbone must be one of {known}, got '{config.backbone}'")
-    if not config.widths or len(config.widths) != len(config.depths):
-        raise InputError(
-            f"network.widths and network.depths must have one length of at least 1, "
-            f"got {config.widths} and {config.depths}"
-        )
-    if config.group_norm and any(w % vision.GroupNorm.groups for w in config.widths):
-        raise InputError(f"network.widths must be multiples of 8 with group_norm: {config.widths}")
-    if config.dtype not in ("float32", "bfloat16"):
-        raise InputError(f"network.dtype must be float32 or bfloat16, got '{config.dtype}'")
+    if config.size:
+        config = dataclasses.replace(config, **_preset(config))
+    choices: dict[str, tuple[str, ...]] = {
+        "dtype": ("float32", "bfloat16"),
+        "fusion": FUSIONS,
+        "history": HISTORIES,
+        "pool": ("", *POOLS),
+        "positions": POSITIONS,
+    }
+    for key, values in choices.items():
+        if getattr(config, key) not in values:
+            got = getattr(config, key)
+            raise InputError(f"network.{key} must be one of {list(values)}, got '{got}'")
+    lowest = {"patch": 0, "heads": 0, "token_features": 2, "fusion_layers": 1}
+    for key, low in lowest.items():
+        if getattr(config, key) < low:
+            raise InputError(f"network.{key} must be at least {low}, got {getattr(config, key)}")
     if not 0.0 <= config.dropout < 1.0:
         raise InputError(f"network.dropout must lie in [0, 1), got {config.dropout}")
+    if config.fusion == "cross_attention" and config.history == "attention":
+        raise InputError(
+            "network.fusion=cross_attention looks at all steps already; set network.history=concat"
+        )
+    _check_widths(config)
     return config
+
+
+def _preset(config: NetworkConfig) -> dict[str, Any]:
+    if config.backbone not in SIZES:
+        raise InputError(
+            f"network.size is for {sorted(SIZES)}; network.backbone={config.backbone} has one "
+            "size, set network.size to ''"
+        )
+    sizes = SIZES[config.backbone]
+    if config.size not in sizes:
+        raise InputError(f"network.size must be one of {sorted(sizes)}, got '{config.size}'")
+    return sizes[config.size]
+
+
+def _check_widths(config: NetworkConfig) -> None:
+    """Checks the keys that only make sense together."""
+    widths, depths = config.widths, config.depths
+    if not widths or len(widths) != len(depths):
+        raise InputError(
+            f"network.widths and network.depths must have one length of at least 1, "
+            f"got {widths} and {depths}"
+        )
+    if config.backbone == "vit" and len(widths) > 1:
+        raise InputError(f"network.widths of a vit must be one number, got {widths}")
+    if config.group_norm and any(w % GroupNorm.groups for w in widths):
+        raise InputError(f"network.widths must be multiples of 8 with group_norm: {widths}")
+    if (
+        config.backbone in _VITS
+        and config.heads
+        and BACKBONES[config.backbone](config).width % config.heads
+    ):
+        raise InputError(f"network.heads must divide the ViT's width, got {config.heads}")
 
 
 class ObservationEncoder(nn.Module):
@@ -131,44 +275,191 @@ class ObservationEncoder(nn.Module):
 
         Returns:
           [B, F] float32.
+
+        Raises:
+          InputError: the configuration asks for an input that is not there.
         """
-        parts = self._cameras(observation)
-        for key in ("proprio", PREVIOUS_ACTION):
-            if key in observation:
-                parts.append(_flatten(observation[key]))
-        if "language" in observation:
-            # An instruction does not change within a window.
-            newest = observation["language"][:, -1]
-            width = self.config.language_features
-            parts.append(nn.relu(nn.Dense(width, name="language")(newest)))
+        config = self.config
+        language = _language(config, observation)
+        steps: list[jax.Array] = []
+        parts: list[jax.Array] = []
+        if config.fusion == "cross_attention":
+            parts.append(_CrossAttention(config, name="fusion")(observation))
+        else:
+            condition = _condition(config, observation, language)
+            steps += _cameras(self, observation, condition, pooled=True).values()
+        steps += [observation[key] for key in _VECTORS if key in observation]
+        if config.history == "attention":
+            parts.append(_History(config, name="history")(jnp.concatenate(steps, axis=-1)))
+        else:
+            parts += [_flatten(x) for x in steps]
+        if language is not None:
+            parts.append(language)
         return jnp.concatenate(parts, axis=-1)
 
-    def _cameras(self, observation: Mapping[str, Any]) -> list[jax.Array]:
-        """Features [B, O F] of every camera, in order of name."""
-        keys = sorted(k for k in observation if is_camera(k))
-        create = BACKBONES[self.config.backbone]
-        shared = create(self.config).copy(name="vision") if self.config.share_cameras else None
-        parts = []
-        for key in keys:
-            camera = key.removeprefix("image/")
-            backbone = shared or create(self.config).copy(name=f"vision_{camera}")
-            features = _encode(backbone, observation[key])
-            if mask_key(key) in observation:
-                absent = self.param(
-                    f"absent_{camera}", nn.initializers.zeros, (features.shape[-1],)
-                )
-                present = observation[mask_key(key)].astype(features.dtype)[..., None]
-                features = features * present + absent * (1.0 - present)
-            parts.append(_flatten(features))
-        return parts
+
+class ObservationTokens(nn.Module):
+    """The observation as tokens that know their camera, place and step.
+
+    Tokens of a camera that is missing are those of a learned "absent" embedding.
+
+    Attributes:
+      config: resolved NetworkConfig; tokens have token_features features D.
+    """
+
+    config: NetworkConfig
+
+    @nn.compact
+    def split(self, observation: Mapping[str, Any]) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Tokens of images apart from the others.
+
+        Args:
+          observation: see ObservationEncoder.
+
+        Returns:
+          Of each camera, in order of name, [B, O h w, D]; of each vector [B, O, D] and of
+          language [B, 1, D].
+
+        Raises:
+          InputError: the configuration asks for an input that is not there.
+        """
+        condition = None
+        if self.config.fusion == "film":
+            condition = _condition(self.config, observation, _language(self.config, observation))
+        width = self.config.token_features
+        images = []
+        for camera, maps in _cameras(self, observation, condition, pooled=False).items():
+            tokens = nn.Dense(width, name=f"token_{camera}")(maps)
+            batch, steps, rows, columns, _ = tokens.shape
+            times = line_positions(steps, width)[:, None, None]
+            places = grid_positions(rows, columns, width)
+            images.append((tokens + times + places).reshape(batch, -1, width))
+        others = []
+        for key in _VECTORS:
+            if key in observation:
+                tokens = nn.Dense(width, name=f"token_{key}")(observation[key])
+                others.append(tokens + line_positions(tokens.shape[1], width))
+        if "language" in observation:
+            others.append(nn.Dense(width, name="token_language")(observation["language"][:, -1:]))
+        return images, others
+
+    def __call__(self, observation: Mapping[str, Any]) -> jax.Array:
+        """All tokens of a window, those of images first; see `split`.
+
+        Args:
+          observation: see ObservationEncoder.
+
+        Returns:
+          [B, N, D] float32.
+        """
+        images, others = self.split(observation)
+        return jnp.concatenate([*images, *others], axis=1)
 
 
-def _encode(backbone: nn.Module, images: jax.Array) -> jax.Array:
-    """[B, O, H, W, 3] in 0..255 -> [B, O, F]; the O steps share the backbone."""
-    batch, steps = images.shape[:2]
-    flat = images.reshape(batch * steps, *images.shape[2:])
-    centred = flat.astype(jnp.float32) / 255.0 - 0.5
-    return backbone(centred).reshape(batch, steps, -1)
+class _Camera(nn.Module):
+    """Backbone of a camera; images [N, H, W, 3] in 0..255 -> [N, F], or [N, h, w, F]."""
+
+    config: NetworkConfig
+    pooled: bool
+
+    @nn.compact
+    def __call__(self, images: jax.Array, condition: jax.Array | None) -> jax.Array:
+        config = self.config
+        centred = images.astype(jnp.float32) / 255.0 - 0.5
+        backbone = BACKBONES[config.backbone](config).copy(name="backbone")
+        features = backbone(centred, condition).astype(jnp.float32)
+        default = "mean" if config.backbone in _VITS else "spatial_softmax"
+        return POOLS[config.pool or default](features) if self.pooled else features
+
+
+def _cameras(
+    parent: nn.Module, observation: Mapping[str, Any], condition: jax.Array | None, pooled: bool
+) -> dict[str, jax.Array]:
+    """Features [B, O, ...] of every camera, in order of name; modules are of `parent`."""
+    config = parent.config
+    shared = _Camera(config, pooled, name="vision") if config.share_cameras else None
+    result = {}
+    for key in sorted(k for k in observation if is_camera(k)):
+        camera = key.removeprefix("image/")
+        encode = shared or _Camera(config, pooled, name=f"vision_{camera}")
+        images = observation[key]
+        flat = condition if condition is None else _merge(condition)
+        features = encode(_merge(images), flat)
+        features = features.reshape(*images.shape[:2], *features.shape[1:])
+        if mask_key(key) in observation:
+            width = (features.shape[-1],)
+            absent = parent.param(f"absent_{camera}", nn.initializers.zeros, width)
+            present = observation[mask_key(key)].astype(features.dtype)
+            present = present.reshape(*images.shape[:2], *(1,) * (features.ndim - 2))
+            features = features * present + absent * (1.0 - present)
+        result[camera] = features
+    return result
+
+
+def _language(config: NetworkConfig, observation: Mapping[str, Any]) -> jax.Array | None:
+    """Projected instruction [B, F], if there is one; it does not change within a window."""
+    if "language" not in observation:
+        return None
+    project = nn.Dense(config.language_features, name="language")
+    return nn.relu(project(observation["language"][:, -1]))
+
+
+def _condition(
+    config: NetworkConfig, observation: Mapping[str, Any], language: jax.Array | None
+) -> jax.Array | None:
+    """What modulates the backbones, [B, O, C]; None: nothing does."""
+    if config.fusion != "film":
+        return None
+    if language is not None:
+        steps = observation["language"].shape[1]
+        return jnp.broadcast_to(language[:, None], (language.shape[0], steps, language.shape[1]))
+    if "proprio" not in observation:
+        raise InputError("network.fusion=film needs language or 'proprio' as an input")
+    return observation["proprio"]
+
+
+class _CrossAttention(nn.Module):
+    """A learned query and the other tokens look at the images; [B, D] is what it has seen."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, observation: Mapping[str, Any]) -> jax.Array:
+        images, others = ObservationTokens(self.config, name="tokens").split(observation)
+        if not images:
+            raise InputError("network.fusion=cross_attention needs a camera as an input")
+        memory = layer_norm(jnp.dtype(self.config.dtype), "norm_images")(
+            jnp.concatenate(images, axis=1)
+        )
+        width = self.config.token_features
+        query = self.param("query", nn.initializers.normal(0.02), (1, 1, width))
+        query = jnp.broadcast_to(query, (memory.shape[0], 1, width))
+        return _transformer(self.config, jnp.concatenate([query, *others], axis=1), memory)[:, 0]
+
+
+class _History(nn.Module):
+    """Features of the steps [B, O, F] -> of the newest, which has seen the others, [B, D]."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, steps: jax.Array) -> jax.Array:
+        tokens = nn.Dense(self.config.token_features, name="token")(steps)
+        tokens = tokens + line_positions(*tokens.shape[1:])
+        return _transformer(self.config, tokens, None)[:, -1]
+
+
+def _transformer(config: NetworkConfig, tokens: jax.Array, memory: jax.Array | None) -> jax.Array:
+    """Blocks and layer norm of the module that calls this; [B, T, D] -> float32 [B, T, D]."""
+    heads, dtype = heads_of(config.token_features), jnp.dtype(config.dtype)
+    for index in range(config.fusion_layers):
+        tokens = TransformerBlock(heads, dtype=dtype, name=f"block{index}")(tokens, False, memory)
+    return layer_norm(jnp.float32, "norm")(tokens)
+
+
+def _merge(x: jax.Array) -> jax.Array:
+    """[B, O, ...] -> [B O, ...]; the O steps share the backbone."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 def _flatten(x: jax.Array) -> jax.Array:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from jaxpolicy.networks.conv import Conv1D, ConvTranspose1D
 from jaxpolicy.networks.film import FiLM
+from jaxpolicy.networks.norms import GroupNorm
 from jaxpolicy.networks.time_embedding import TimeEmbedding, mish
-from jaxpolicy.networks.vision import GroupNorm
 from jaxpolicy.specs import InputError
 
 __all__ = ["ConvBlock", "FiLMBlock", "UNet1D", "check_horizon", "near_zero"]

@@ -1,46 +1,36 @@
-"""Image backbones: [N, H, W, C] centred float images -> [N, F] features."""
+"""Patch CNN: [N, H, W, C] centred float images -> [N, h, w, F] feature maps."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxpolicy.networks import conv
+from jaxpolicy.networks.film import FiLM
 from jaxpolicy.networks.norms import GroupNorm
 
-__all__ = ["GroupNorm", "PatchCNN", "spatial_softmax"]
+__all__ = ["PatchCNN"]
 
 
-def spatial_softmax(logits: jax.Array) -> jax.Array:
-    """Expected image position of each channel under a softmax over pixels.
+class _Residual(nn.Module):
+    """x + convolution(relu(norm(x))), with FiLM before the ReLU where there is a condition."""
 
-    Finn et al. 2016, https://arxiv.org/abs/1509.06113, eq. 2. The division by the sum
-    comes after the expectation, so only [N, C] numbers are divided.
+    group_norm: bool
+    use_bias: bool
+    dtype: Any
 
-    Args:
-      logits: [N, H, W, C].
-
-    Returns:
-      [N, 2 C] in [-1, 1]: x of every channel (left to right), then y (top to bottom).
-    """
-    n, height, width, channels = logits.shape
-    flat = logits.reshape(n, height * width, channels)
-    weights = jnp.exp(flat - jax.lax.stop_gradient(flat.max(1, keepdims=True)))
-    total = weights.sum(1)
-    means = [(weights * axis[:, None]).sum(1) / total for axis in _grid(height, width)]
-    return jnp.concatenate(means, axis=-1)
-
-
-def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The x and y of every pixel, each float32 [H W], from -1 to 1."""
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    return x.ravel().astype(np.float32), y.ravel().astype(np.float32)
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array | None) -> jax.Array:
+        y = GroupNorm(name="norm")(x) if self.group_norm else x
+        if condition is not None:
+            y = FiLM(self.dtype, name="film")(y, condition)
+        branch = conv.Conv2D(x.shape[-1], use_bias=self.use_bias, dtype=self.dtype, name="conv")
+        return x + branch(nn.relu(y))
 
 
 class PatchCNN(nn.Module):
-    """Patch stem, residual 3x3 convolutions by stage, spatial softmax.
+    """Patch stem, then residual 3x3 convolutions by stage.
 
     Each stage starts with a patch convolution that divides the resolution (by `patch`
     in the first stage, by 2 in later ones), because that is a matrix product.
@@ -50,6 +40,7 @@ class PatchCNN(nn.Module):
       widths: channels of each stage.
       depths: residual convolutions of each stage.
       group_norm: normalises before every convolution.
+      remat: residual branches are computed again in the backward pass, to save memory.
       dtype: of the computation; parameters are float32.
     """
 
@@ -57,23 +48,23 @@ class PatchCNN(nn.Module):
     widths: tuple[int, ...] = (32,)
     depths: tuple[int, ...] = (2,)
     group_norm: bool = False
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """[N, H, W, C] -> [N, 2 widths[-1]] float32."""
+    def __call__(self, images: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """[N, H, W, C], condition [N, K] or none -> [N, h, w, widths[-1]]."""
         x = images
+        residual = nn.remat(_Residual) if self.remat else _Residual
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             factor = 2 if stage else self.patch
-            x = conv.Conv2D(width, factor, factor, dtype=self.dtype)(x)
+            x = conv.Conv2D(width, factor, factor, dtype=self.dtype, name=f"stage{stage}")(x)
             for layer in range(depth):
                 # Spatial softmax ignores a constant per channel: a last bias would have
                 # no gradient but rounding errors, and Adam would amplify those.
                 last = (stage, layer) == (len(self.widths) - 1, depth - 1)
-                branch = conv.Conv2D(width, use_bias=not last, dtype=self.dtype)
-                x = x + branch(self._pre(x))
-        return spatial_softmax(x.astype(jnp.float32))
-
-    def _pre(self, x: jax.Array) -> jax.Array:
-        """What stands before a convolution."""
-        return nn.relu(GroupNorm()(x) if self.group_norm else x)
+                block = residual(
+                    self.group_norm, not last, self.dtype, name=f"stage{stage}_block{layer}"
+                )
+                x = block(x, condition)
+        return x

@@ -10,6 +10,7 @@ from jaxpolicy.networks.encoder import (
     SIZES,
     NetworkConfig,
     ObservationEncoder,
+    ObservationTokens,
     resolve,
 )
 from jaxpolicy.networks.policy import ChunkPolicy
@@ -33,77 +34,91 @@ def _features(config, observation, seed=0):
     return encoder.init_with_output(jax.random.key(seed), observation)
 
 
+def _count(shapes):
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+KINDS = ("patch_cnn", "resnet18", "vit")
+
+
+@pytest.mark.parametrize("backbone", KINDS)
+def test_backbones_take_a_condition(backbone):
+    network = BACKBONES[backbone](SMALL)
+    images, condition = jnp.zeros((3, 64, 96, 3)), jnp.zeros((3, 5))
+    y, plain = jax.eval_shape(network.init_with_output, jax.random.key(0), images)
+    z, conditioned = jax.eval_shape(network.init_with_output, jax.random.key(0), images, condition)
+    assert z.shape == y.shape
+    assert _count(conditioned) > _count(plain)
+
+
+@pytest.mark.parametrize("backbone", KINDS)
+def test_rematerialisation_keeps_the_parameters(backbone):
+    images = jnp.zeros((1, 32, 32, 3))
+    with_and_without = [
+        jax.eval_shape(BACKBONES[backbone](config).init, jax.random.key(0), images)
+        for config in (SMALL, dataclasses.replace(SMALL, remat=True))
+    ]
+    assert with_and_without[0] == with_and_without[1]
+
+
+# Without the classifiers, at 224 x 224.
+# ResNet, convolutions and two vectors of each norm: as torchvision's 11,689,512, 21,797,672
+# and 25,557,032 without 512 * 1000 + 1000 and 2048 * 1000 + 1000.
+# ViT of width F and depth L: stem 16 * 16 * 3 F + F, positions 14 * 14 F, blocks
+# L (12 F^2 + 13 F), last norm 2 F. As timm's vit_base_patch16_224, 86,567,656, without the
+# class token and its position, 2 * 768, and the classifier, 768 * 1000 + 1000.
+# Patch CNN: stem 4 * 4 * 3 * 32 + 32, two convolutions 9 * 32^2, one with bias.
+BACKBONE_TOTALS = {
+    "patch_cnn": 1_568 + 2 * 9_216 + 32,
+    "resnet18": 11_176_512,
+    "resnet34": 21_284_672,
+    "resnet50": 23_508_032,
+    "vit": 32 * (768 + 1 + 196 + 2) + 2 * (12 * 32**2 + 13 * 32),
+    "vit_tiny": 192 * (768 + 1 + 196 + 2) + 12 * (12 * 192**2 + 13 * 192),
+    "vit_small": 384 * (768 + 1 + 196 + 2) + 12 * (12 * 384**2 + 13 * 384),
+    "vit_base": 85_797_120,
+    "vit_large": 1024 * (768 + 1 + 196 + 2) + 24 * (12 * 1024**2 + 13 * 1024),
+}
+
+
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
-def test_every_backbone_maps_images_to_vectors(backbone):
-    config = dataclasses.replace(SMALL, backbone=backbone)
-    network = BACKBONES[backbone](config)
-    y, _ = network.init_with_output(jax.random.key(0), jnp.zeros((3, 16, 16, 3)))
-    assert y.ndim == 2
-    assert y.shape[0] == 3
-    assert y.dtype == jnp.float32
+def test_backbones_make_maps_and_have_the_parameters_of_their_papers(backbone):
+    network = BACKBONES[backbone](NetworkConfig())
+    images = jnp.zeros((1, 224, 224, 3))
+    y, shapes = jax.eval_shape(network.init_with_output, jax.random.key(0), images)
+    assert y.shape[:3] == {"p": (1, 56, 56), "r": (1, 7, 7), "v": (1, 14, 14)}[backbone[0]]
+    assert _count(shapes) == BACKBONE_TOTALS[backbone]
+    assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
-def test_features_of_two_cameras_and_history():
-    # Two cameras * O = 3 steps * 16 features, proprioception 3 * 3.
-    y, variables = _features(SMALL, _observation(steps=3))
-    assert y.shape == (2, 2 * 3 * 16 + 9)
-    assert set(variables["params"]) == {"vision_a", "vision_b"}
+# Exact, as docs/networks.md has them, and what the names promise.
+TOTALS = {
+    ("patch_cnn", "tiny"): (106_053, 1.06e5),
+    ("patch_cnn", "small"): (2_066_501, 2e6),
+    ("patch_cnn", "medium"): (48_920_741, 50e6),
+    ("patch_cnn", "large"): (495_979_781, 500e6),
+    ("vit", "small"): (2_083_909, 2e6),
+    ("vit", "medium"): (51_465_733, 50e6),
+    ("vit", "large"): (494_099_461, 500e6),
+}
 
 
-def test_cameras_can_share_a_backbone():
-    config = dataclasses.replace(SMALL, share_cameras=True)
-    observation = _observation()
-    observation["image/b"] = observation["image/a"]
-    y, variables = _features(config, observation)
-    assert set(variables["params"]) == {"vision"}
-    np.testing.assert_array_equal(y[:, :16], y[:, 16:32])
-
-
-def test_language_is_projected_and_used():
-    language = np.random.default_rng(1).normal(size=(2, 1, 6)).astype(np.float32)
-    observation = _observation(language=language)
-    y, variables = _features(SMALL, observation)
-    assert y.shape == (2, 2 * 16 + 3 + 4)
-    other = ObservationEncoder(SMALL).apply(variables, {**observation, "language": -language})
-    assert not np.allclose(y, other)
-
-
-def test_pixels_of_a_missing_camera_do_not_matter():
-    mask = np.asarray([[True], [False]])
-    observation = _observation(**{"mask/a": mask})
-    encoder = ObservationEncoder(SMALL)
-    y, variables = encoder.init_with_output(jax.random.key(0), observation)
-    absent = jnp.arange(16.0)
-    variables["params"]["absent_a"] = absent
-    before = encoder.apply(variables, observation)
-    observation["image/a"] = 255 - observation["image/a"]
-    after = encoder.apply(variables, observation)
-    np.testing.assert_array_equal(before[1], after[1])
-    np.testing.assert_array_equal(after[1, :16], absent)
-    assert not np.allclose(before[0], after[0])
-    np.testing.assert_array_equal(before[0], y[0])
-
-
-def test_proprioception_alone_is_enough():
-    y, variables = _features(SMALL, _observation(cameras=()))
-    assert y.shape == (2, 3)
-    assert not variables
-
-
-@pytest.mark.parametrize(("size", "want"), [("tiny", 1.06e5), ("small", 2e6)])
-def test_sizes_have_the_parameters_they_promise(size, want):
-    network = ChunkPolicy(resolve(NetworkConfig(size=size)), horizon=1, output_size=5)
+@pytest.mark.parametrize(("backbone", "size"), TOTALS)
+def test_sizes_have_the_parameters_they_promise(backbone, size):
+    config = resolve(NetworkConfig(backbone=backbone, size=size))
+    network = ChunkPolicy(config, horizon=1, output_size=5)
     observation = {
-        "image/wrist": jax.ShapeDtypeStruct((1, 1, 64, 64, 3), jnp.uint8),
+        "image/wrist": jax.ShapeDtypeStruct((1, 1, 224, 224, 3), jnp.uint8),
         "proprio": jax.ShapeDtypeStruct((1, 1, 9), jnp.float32),
     }
-    shapes = jax.eval_shape(network.init, jax.random.key(0), observation)
-    count = sum(x.size for x in jax.tree.leaves(shapes))
-    assert abs(count / want - 1) < 0.1, count
+    count = _count(jax.eval_shape(network.init, jax.random.key(0), observation))
+    exact, promised = TOTALS[backbone, size]
+    assert count == exact
+    assert abs(count / promised - 1) < 0.1
 
 
 def test_every_size_is_counted_above():
-    assert sorted(SIZES) == ["small", "tiny"]
+    assert set(TOTALS) == {(b, s) for b, sizes in SIZES.items() for s in sizes}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +131,15 @@ def test_every_size_is_counted_above():
         ({"widths": (12,), "group_norm": True}, "group_norm"),
         ({"dtype": "float16"}, "network.dtype"),
         ({"dropout": 1.0}, "network.dropout"),
+        ({"backbone": "resnet18", "size": "small"}, "network.size is for"),
+        ({"backbone": "vit", "widths": (8, 8), "depths": (1, 1)}, "network.widths of a vit"),
+        ({"backbone": "vit", "heads": 3}, "network.heads"),
+        ({"patch": -1}, "network.patch must be at least 0"),
+        ({"pool": "max"}, "network.pool"),
+        ({"fusion": "add"}, "network.fusion"),
+        ({"history": "rnn"}, "network.history"),
+        ({"positions": "none"}, "network.positions"),
+        ({"fusion": "cross_attention", "history": "attention"}, "set network.history=concat"),
     ],
 )
 def test_wrong_values_are_named(change, named):
@@ -126,3 +150,98 @@ def test_wrong_values_are_named(change, named):
 def test_a_size_overrides_the_explicit_fields():
     config = resolve(NetworkConfig(size="tiny", hidden=999, dropout=0.1))
     assert (config.hidden, config.dropout) == (256, 0.1)
+
+
+FUSED = dataclasses.replace(SMALL, token_features=16, fusion_layers=1)
+
+
+def _jitted(config, observation, module=ObservationEncoder):
+    """apply, compiled, and parameters moved off the values that start without an effect."""
+    network = module(config)
+    variables = jax.jit(network.init)(jax.random.key(0), observation)
+    moved = jax.tree.map(lambda p: p + 0.02, variables)
+    return jax.jit(network.apply), moved
+
+
+@pytest.mark.parametrize(
+    ("change", "features"),
+    [
+        # Two cameras * O = 2 steps * 16 of spatial softmax; proprioception 2 * 3, language 4.
+        ({"fusion": "film"}, 2 * 2 * 16 + 2 * 3 + 4),
+        # One token of 16.
+        ({"fusion": "cross_attention"}, 16 + 2 * 3 + 4),
+        # The newest step, which holds proprioception.
+        ({"history": "attention"}, 16 + 4),
+        ({"pool": "attention", "share_cameras": True}, 2 * 2 * 8 + 2 * 3 + 4),
+    ],
+)
+def test_fusions_use_everything_but_the_pixels_of_missing_cameras(change, features):
+    config = resolve(dataclasses.replace(FUSED, **change))
+    mask = np.asarray([[True, True], [True, False]])
+    language = np.random.default_rng(1).normal(size=(2, 2, 6)).astype(np.float32)
+    observation = _observation(steps=2, language=language, **{"mask/a": mask})
+    apply, variables = _jitted(config, observation)
+    y = apply(variables, observation)
+    assert y.shape == (2, features)
+    assert y.dtype == jnp.float32
+    for key in ("image/b", "proprio", "language"):
+        value = observation[key]
+        changed = 255 - value if key == "image/b" else -value
+        other = apply(variables, {**observation, key: changed})
+        assert not np.allclose(other, y, atol=1e-4), key
+        if config.fusion == "film" and key == "language":
+            # It changes what camera a is seen to show, too.
+            assert not np.allclose(other[:, :16], y[:, :16], atol=1e-5)
+    pixels = observation["image/a"].copy()
+    pixels[1, 1] = 255 - pixels[1, 1]
+    np.testing.assert_array_equal(apply(variables, {**observation, "image/a": pixels}), y)
+
+
+def test_film_without_language_takes_proprioception():
+    config = dataclasses.replace(FUSED, fusion="film")
+    observation = _observation(cameras=("a",))
+    apply, variables = _jitted(config, observation)
+    other = apply(variables, {**observation, "proprio": -observation["proprio"]})
+    assert not np.allclose(other[:, :16], apply(variables, observation)[:, :16], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "missing", "named"),
+    [("film", "proprio", "needs language"), ("cross_attention", "image/a", "needs a camera")],
+)
+def test_fusions_say_what_they_need(fusion, missing, named):
+    config = dataclasses.replace(FUSED, fusion=fusion)
+    observation = _observation(cameras=("a",))
+    del observation[missing]
+    with pytest.raises(InputError, match=named):
+        jax.eval_shape(ObservationEncoder(config).init, jax.random.key(0), observation)
+
+
+def test_history_knows_the_order_of_the_steps():
+    config = dataclasses.replace(FUSED, history="attention")
+    observation = _observation(steps=3, cameras=())
+    apply, variables = _jitted(config, observation)
+    order = observation["proprio"][:, [1, 0, 2]]
+    other = apply(variables, {**observation, "proprio": order})
+    assert not np.allclose(other, apply(variables, observation), atol=1e-5)
+
+
+def test_tokens_by_camera_place_and_step():
+    # Cameras a and b: O = 2 steps * 4 * 4 places each; proprioception 2 steps; language 1.
+    language = np.ones((2, 2, 6), np.float32)
+    mask = np.asarray([[True, True], [True, False]])
+    observation = _observation(steps=2, language=language, **{"mask/a": mask})
+    apply, variables = _jitted(FUSED, observation, ObservationTokens)
+    y = apply(variables, observation)
+    assert y.shape == (2, 2 * 2 * 16 + 2 + 1, 16)
+    # The second step of camera b holds tokens 48 to 63, and those alone.
+    pixels = observation["image/b"].copy()
+    pixels[:, 1] = 255 - pixels[:, 1]
+    changed = jnp.abs(apply(variables, {**observation, "image/b": pixels}) - y).max((0, 2)) > 0
+    assert np.flatnonzero(changed).tolist() == list(range(48, 64))
+    # Where camera a is missing no pixel counts: its second step in the second sample.
+    pixels = observation["image/a"].copy()
+    pixels[:, 1] = 255 - pixels[:, 1]
+    changed = jnp.abs(apply(variables, {**observation, "image/a": pixels}) - y).max(2) > 0
+    assert np.flatnonzero(changed[0]).tolist() == list(range(16, 32))
+    assert not changed[1].any()
