@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from jaxpolicy.algorithms.act import ACTConfig
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.data.config import DataConfig, MixtureEntry
@@ -136,6 +137,7 @@ class TrainConfig:
       network: architecture.
       augment: random changes of the images while training, for every algorithm.
       algorithm: key of `factory.ALGORITHMS`; its settings are in the field of that name.
+      act: action chunking with transformers.
       bc: behavioural cloning.
       diffusion: diffusion policy.
       optimizer: see OptimizerConfig.
@@ -157,6 +159,7 @@ class TrainConfig:
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     algorithm: str = "bc"
+    act: ACTConfig = dataclasses.field(default_factory=ACTConfig)
     bc: BCConfig = dataclasses.field(default_factory=BCConfig)
     diffusion: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

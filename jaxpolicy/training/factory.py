@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxpolicy import schema
-from jaxpolicy.algorithms import bc, diffusion
+from jaxpolicy.algorithms import act, bc, diffusion
 from jaxpolicy.normalization import NormStats
 from jaxpolicy.specs import InputError
 from jaxpolicy.training import checkpoint, sharding
@@ -34,7 +34,11 @@ __all__ = [
 
 # name -> make(policy_spec, network_config, config, optimizer, norm, augmentation) ->
 # Algorithm; the field of TrainConfig with that name is `config`.
-ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"bc": bc.make, "diffusion": diffusion.make}
+ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
+    "act": act.make,
+    "bc": bc.make,
+    "diffusion": diffusion.make,
+}
 
 PRIVILEGED = "privileged"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy import normalization
+from jaxpolicy.algorithms.act import ACTConfig
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
 from jaxpolicy.networks.denoisers import DenoiserConfig
@@ -20,6 +21,7 @@ from jaxpolicy.types import Algorithm, Batch, PolicySpec, TrainState
 
 # Settings of each algorithm that compile in seconds; the default where there is no entry.
 TINY = {
+    "act": ACTConfig(latent=2, encoder_layers=1, decoder_layers=1),
     "diffusion": DiffusionConfig(
         denoiser="mlp",
         denoisers=DenoiserConfig(embedding=8, mlp_widths=(32, 32)),
@@ -53,19 +55,25 @@ def make_batch(rows=ROWS, seed=0):
     return Batch({"proprio": proprio}, action, mask)
 
 
-@functools.cache
-def case(name):
+def make(name, **changes):
+    """The algorithm with its tiny settings, some of them changed."""
     config = TrainConfig(
         algorithm=name,
-        network=NetworkConfig(hidden=32, layers=1),
+        network=NetworkConfig(hidden=32, layers=1, token_features=16),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=0),
         loop=LoopConfig(steps=STEPS),
     )
-    config = dataclasses.replace(config, **{name: TINY.get(name, getattr(config, name))})
+    settings = dataclasses.replace(TINY.get(name, getattr(config, name)), **changes)
+    config = dataclasses.replace(config, **{name: settings})
     rows = np.array([ACTION.minimum, ACTION.maximum], np.float32)
     proprio = np.array([[-1.0] * 3, [1.0] * 3], np.float32)
     norm = {"action": normalization.fit([rows]), "proprio": normalization.fit([proprio])}
-    algorithm = factory.make_algorithm(config, SPEC, norm)
+    return factory.make_algorithm(config, SPEC, norm)
+
+
+@functools.cache
+def case(name):
+    algorithm = make(name)
     compiled = ("init", "train_step", "eval_step", "act", "confidence")
     algorithm = algorithm._replace(**{k: jax.jit(getattr(algorithm, k)) for k in compiled})
     return Case(algorithm, algorithm.init(jax.random.key(0), make_batch()))
@@ -165,6 +173,17 @@ def test_masked_actions_do_not_count(found):
     after = found.algorithm.eval_step(found.state.params, batch._replace(action=changed))
     for key, value in before.items():
         assert float(after[key]) == pytest.approx(float(value), rel=1e-5), key
+
+
+@pytest.mark.parametrize("max_decay", [0.0, 0.9])
+@pytest.mark.parametrize("name", sorted(factory.ALGORITHMS))
+def test_averages_and_accumulation_can_be_chosen(name, max_decay):
+    # Shapes alone: what they amount to is tested in imitation_test.
+    algorithm = make(name, accumulation=2, ema=EMAConfig(max_decay=max_decay))
+    state = jax.eval_shape(algorithm.init, jax.random.key(0), make_batch())
+    after, _ = jax.eval_shape(algorithm.train_step, state, make_batch())
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert set(state.params) == {"network", "norm"} | ({"ema"} if max_decay else set())
 
 
 def test_runs_under_pmap(found):
