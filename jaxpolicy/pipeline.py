@@ -9,6 +9,7 @@
 Each stage reads what the ones before it wrote, so any of them can be run again alone.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from brax.envs.base import Env
 
@@ -36,17 +38,18 @@ from jaxpolicy.data.source import EpisodeSource, check_episode
 from jaxpolicy.data.splits import PARTS
 from jaxpolicy.deploy.runtime import PolicyRuntime
 from jaxpolicy.evaluation import latency as latency_lib
-from jaxpolicy.evaluation import offline, report, rollout
+from jaxpolicy.evaluation import offline, plots, report, rollout
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export import bundle, checklist
 from jaxpolicy.schema import InputError
-from jaxpolicy.sim import gallery
+from jaxpolicy.sim import gallery, pictures, streams
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import PolicyManifest
-from jaxpolicy.training import factory, loop, prepare, run_directory
+from jaxpolicy.training import factory, loop, metrics, prepare, run_directory
 from jaxpolicy.training.factory import LoadedPolicy
+from jaxpolicy.training.metrics import Video
 from jaxpolicy.training.prepare import Opened
-from jaxpolicy.types import DatasetSpec, Episode
+from jaxpolicy.types import Algorithm, DatasetSpec, Episode, Params, PolicySpec
 
 __all__ = [
     "ARTEFACTS",
@@ -69,6 +72,7 @@ __all__ = [
     "process",
     "report_path",
     "run",
+    "success_now",
     "success_reasons",
     "tell_collect",
     "tell_evaluate",
@@ -87,6 +91,10 @@ ARTEFACTS = ("onnx", "tflite")
 POLICIES = ("jax", *ARTEFACTS)
 
 COLLECTION = "collection.json"
+CURVE = "success_curve.png"
+SUCCESS = "eval/success"
+# Every second frame of an episode is in the videos of training, which are GIFs.
+VIDEO_STRIDE = 2
 EVALUATION = "evaluation"
 EXPORT = "export"
 PREVIEW = "preview"
@@ -277,11 +285,63 @@ def _opened(config: ExperimentConfig, workdir: PathLike) -> Iterator[Opened]:
 def train(
     config: ExperimentConfig, workdir: PathLike, progress: Progress | None = None
 ) -> tuple[loop.FitResult, dict[str, offline.ActionErrors]]:
-    """Trains in `workdir`, resuming what is there, and compares with two baselines."""
+    """Trains in `workdir`, resuming what is there, and compares with two baselines.
+
+    With `config.loop.rollouts`, every validation drives the simulated robot too; their
+    success over time is plotted into evaluation/success_curve.png.
+    """
     run_directory.check_writable(workdir)
     data = prepare.prepare_data(config, workdir, progress)
-    result = loop.train(config, workdir, data)
+    watch = functools.partial(success_now, config) if config.loop.rollouts else None
+    result = loop.train(config, workdir, data, watch)
+    if watch is not None:
+        _plot_success(config, workdir)
     return result, evaluate_offline(config, workdir) if data.val_loader else {}
+
+
+def success_now(
+    config: ExperimentConfig, algorithm: Algorithm, spec: PolicySpec, params: Params, step: int
+) -> dict[str, float | Video]:
+    """Closed-loop success of parameters in training; a loop.EvaluateFn but for `config`.
+
+    Starts come from the VALIDATION stream, so that choosing parameters by it says nothing
+    about the starts of the final evaluation.
+
+    Returns:
+      "success" and "return", means over `config.loop.rollouts` episodes, and a video
+      "episodes" of the first success and the first failure.
+    """
+    del step
+    n = config.loop.rollouts
+    settings = dataclasses.replace(
+        config.evaluation, n_episodes=n, seed=0, n_recorded=1, view_size=96
+    )
+    controller = rollout.PolicyController(algorithm.act, _local(params), spec, config.seed)
+    found = rollout.evaluate(
+        make_world(config.env), controller, settings, None, 0, stream=streams.VALIDATION
+    )
+    told: dict[str, float | Video] = {"return": float(found.returns.mean())}
+    if found.success is not None:
+        told["success"] = found.n_success / n
+    if found.recordings:
+        frames = pictures.mosaic(found.recordings)[::VIDEO_STRIDE]
+        told["episodes"] = Video(frames, found.control_hz / VIDEO_STRIDE)
+    return told
+
+
+def _local(params: Params) -> Params:
+    """Parameters that every device holds, as those of one device."""
+    return jax.tree.map(lambda x: x.addressable_data(0) if x.is_fully_replicated else x, params)
+
+
+def _plot_success(config: ExperimentConfig, workdir: PathLike) -> None:
+    """evaluation/success_curve.png, where matplotlib is installed and there is something."""
+    rows = [r for r in metrics.read(workdir) if SUCCESS in r]
+    steps, rates = (np.asarray([r[k] for r in rows]) for k in ("step", SUCCESS))
+    with contextlib.suppress(ImportError):
+        if rows:
+            picture = plots.success_curve(steps, rates, config.loop.rollouts)
+            atomic.write_bytes(Path(workdir) / EVALUATION / CURVE, picture)
 
 
 def evaluate_offline(
@@ -602,19 +662,20 @@ def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]
     validation = "" if loss is None else f", validation loss {loss:.2e}"
     errors = [f"{result.metrics[k]:.2g} {u}" for k, u in _ERROR_KEYS if k in result.metrics]
     error = f", action error {' / '.join(errors)}" if errors else ""
-    shares = ", ".join(f"{result.shares[k]:.0%} {name}" for k, name in _SHARES.items())
+    shares = ", ".join(f"{result.shares[k]:.0%} {v}" for k, v in _SHARES if result.shares[k])
     time_told = f"{result.seconds:.0f} s of which {shares}"
     rate = f"{result.step} steps at {result.steps_per_second:.0f}/s"
     return f"{rate}{validation}{error}; {time_told}"
 
 
-_SHARES = {
-    "start": "starting and compiling",
-    "step": "in steps",
-    "data": "waiting for data",
-    "eval": "in validation",
-    "checkpoint": "saving",
-}
+_SHARES = (
+    ("start", "starting and compiling"),
+    ("step", "in steps"),
+    ("data", "waiting for data"),
+    ("eval", "in validation"),
+    ("checkpoint", "saving"),
+    ("profile", "tracing"),
+)
 _ERROR_KEYS = (("val/action_error_m", "m"), ("val/action_error_rad", "rad"))
 
 

@@ -12,7 +12,7 @@ from jaxpolicy.evaluation.rollout import Rollouts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_all"]
+__all__ = ["draw_all", "success_curve"]
 
 GREEN, RED, BLUE, GREY = "#248a3d", "#c8342b", "#3465a4", "#777777"
 BLOCKS = 8
@@ -40,6 +40,25 @@ def draw_all(
     if rollouts.confidence is not None and rollouts.success is not None:
         plots["calibration.png"] = _calibration(rollouts.confidence, rollouts.success)
     return plots
+
+
+def success_curve(steps: np.ndarray, rates: np.ndarray, n: int) -> bytes:
+    """Success while training, with 95 % intervals of `n` episodes each, as PNG.
+
+    Args:
+      steps: int [K] updates done.
+      rates: [K] in [0, 1].
+      n: episodes per point.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+    """
+    bounds = np.asarray([metrics.wilson(round(rate * n), n) for rate in rates])
+    figure, axes = _figure(f"Success while training, {n} episodes each", "updates", "success rate")
+    axes.fill_between(steps, *bounds.T, color=GREEN, alpha=0.2, lw=0)
+    axes.plot(steps, rates, color=GREEN, marker="o", ms=3)
+    axes.set_ylim(-0.02, 1.05)
+    return _png(figure)
 
 
 def _figure(title: str, x: str, y: str) -> tuple["Figure", Any]:

@@ -201,6 +201,7 @@ def evaluate(
     progress: Callable[[int, int, int], None] | None = None,
     record_observations: int = 256,
     n_obs_steps: int = 1,
+    stream: int = streams.EVALUATION,
 ) -> Rollouts:
     """Runs `config.n_episodes` episodes and says what happened.
 
@@ -216,6 +217,7 @@ def evaluate(
       record_observations: M, windows of raw observations to keep from the first batch,
         spread over its worlds and steps.
       n_obs_steps: O, length of those windows.
+      stream: of the starts, see sim/streams.py.
 
     Raises:
       InputError: no time limit, or the controller returned a wrong shape or NaN.
@@ -228,7 +230,8 @@ def evaluate(
     n_success = 0
     for first in range(0, config.n_episodes, batch):
         seeds = config.seed + first + np.arange(batch)
-        log = _run(env, controller, seeds, length, watcher)
+        keys = streams.episode_keys(stream, seeds)
+        log = _run(env, controller, keys, seeds, length, watcher)
         n = min(batch, config.n_episodes - first)
         parts.append(_summary(log, seeds, n, length))
         watcher.keep(log.views, log.end[:n], seeds, parts[-1].get("success"))
@@ -241,11 +244,16 @@ def evaluate(
 
 
 def _run(
-    env: Env, controller: Controller, seeds: np.ndarray, length: int, watcher: Watcher
+    env: Env,
+    controller: Controller,
+    keys: jax.Array,
+    seeds: np.ndarray,
+    length: int,
+    watcher: Watcher,
 ) -> _Log:
     """E episodes in step with each other, until the last one has ended."""
     with worlds.open_worlds(env, len(seeds)) as opened:
-        state = opened.reset(streams.episode_keys(streams.EVALUATION, seeds))
+        state = opened.reset(keys)
         start = _object_position(env, state)
         controller.reset(len(seeds))
         steps: list[dict[str, Any]] = []

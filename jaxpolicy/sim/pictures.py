@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from jaxpolicy import atomic
 
-__all__ = ["Recording", "contact_sheet", "grid", "write_video"]
+__all__ = ["Recording", "contact_sheet", "grid", "mosaic", "write_video"]
 
 GREEN, RED, GREY = (36, 138, 61), (200, 52, 43), (90, 90, 90)
 MARGIN, LABEL_HEIGHT = 4, 14
@@ -124,7 +124,7 @@ def write_video(path: str | os.PathLike[str], recordings: Sequence[Recording], f
         import imageio_ffmpeg
     except ImportError:
         return "imageio-ffmpeg is not installed; pip install 'jaxpolicy[viz]'"
-    frames = np.stack(_mosaic(recordings))
+    frames = mosaic(recordings)
     command = [imageio_ffmpeg.get_ffmpeg_exe(), *_ffmpeg_arguments(frames, fps)]
     try:
         with atomic.new_file(path) as target:
@@ -144,8 +144,12 @@ def _ffmpeg_arguments(frames: np.ndarray, fps: float) -> list[str]:
     return ["-v", "error", "-y", *source, *even, *target, "-f", "mp4"]
 
 
-def _mosaic(recordings: Sequence[Recording]) -> list[np.ndarray]:
-    """Frames [H, W, 3] of all episodes in a grid about twice as wide as high."""
+def mosaic(recordings: Sequence[Recording]) -> np.ndarray:
+    """All episodes in a grid about twice as wide as high, each held at its last frame.
+
+    Returns:
+      uint8 [T, H, W, 3].
+    """
     columns = min(len(recordings), max(1, round((2 * len(recordings)) ** 0.5)))
     rows = -(-len(recordings) // columns)
     framed = [_framed(r) for r in recordings]
@@ -156,7 +160,7 @@ def _mosaic(recordings: Sequence[Recording]) -> list[np.ndarray]:
         cells += [blank] * (rows * columns - len(cells))
         lines = [np.hstack(cells[i * columns : (i + 1) * columns]) for i in range(rows)]
         sheets.append(np.vstack(lines))
-    return sheets
+    return np.stack(sheets)
 
 
 def _framed(recording: Recording) -> np.ndarray:

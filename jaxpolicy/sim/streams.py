@@ -1,27 +1,35 @@
 """Where episodes' random keys come from.
 
-Collection, evaluation and reinforcement learning draw their starts from three streams
-that are different by construction: the key of an episode is
+Collection, evaluation, reinforcement learning and evaluation while training draw their
+starts from streams that are different by construction: the key of an episode is
 fold_in(fold_in(key(0), stream), seed), and no two stages use the same stream. A policy is
-therefore never evaluated on a start that it was shown, whatever the seeds are.
+therefore never evaluated on a start that it was shown or chosen by, whatever the seeds are.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["COLLECTION", "EVALUATION", "TRAINING", "episode_key", "episode_keys"]
+__all__ = [
+    "COLLECTION",
+    "EVALUATION",
+    "TRAINING",
+    "VALIDATION",
+    "episode_key",
+    "episode_keys",
+]
 
 COLLECTION = 1
 EVALUATION = 2
 TRAINING = 3
+VALIDATION = 4
 
 
 def episode_key(stream: int, seed: int | jax.Array) -> jax.Array:
     """The random key of one episode.
 
     Args:
-      stream: COLLECTION, EVALUATION or TRAINING.
+      stream: one of the above.
       seed: int32 or Python int [], not negative.
 
     Returns:

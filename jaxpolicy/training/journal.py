@@ -19,8 +19,9 @@ __all__ = ["PARTS", "Journal", "Profiler", "open_journal"]
 PROFILE = "profile"
 
 # What time goes to: opening the run and the first dispatch, which compiles; waiting for
-# data; the steps; validation and in-loop evaluation; saving.
-PARTS = ("start", "data", "step", "eval", "checkpoint")
+# data; the steps; validation and in-loop evaluation; saving; starting and writing traces.
+PARTS = ("start", "data", "step", "eval", "checkpoint", "profile")
+_PAUSES = ("eval", "checkpoint", "profile")
 
 
 class Profiler:
@@ -36,7 +37,10 @@ class Profiler:
         """Starts or ends the trace before the updates `start` ... `stop` - 1."""
         wanted = start < self._last and stop > self._first
         if wanted and not self._traces:
-            jax.profiler.start_trace(self._directory)
+            options = jax.profiler.ProfileOptions()
+            # Python's calls would make most of the trace, and of the time it takes.
+            options.python_tracer_level = 0
+            jax.profiler.start_trace(self._directory, profiler_options=options)
             self._traces = True
         elif not wanted:
             self.close()
@@ -59,7 +63,8 @@ class Journal:
       earlier_s: seconds of the calls that this one continues.
       began: when this call began, seconds.
       values: newest value of every metric.
-      marks: (seconds, step) at the beginning and after every dispatch.
+      marks: (seconds without those between dispatches, step) at the beginning and after
+        every dispatch.
       spent: seconds for each of PARTS but "step", which is the rest.
     """
 
@@ -83,7 +88,8 @@ class Journal:
 
     def mark(self, step: int) -> float:
         """Notes that `step` updates are done; steps per second since the last mark."""
-        self.marks.append((time.perf_counter(), step))
+        paused = sum(self.spent.get(part, 0.0) for part in _PAUSES)
+        self.marks.append((time.perf_counter() - paused, step))
         if len(self.marks) == 2:
             self.spent["start"] = self._call_s() - sum(self.spent.values())
         return self.rate(max(len(self.marks) - 2, 0))

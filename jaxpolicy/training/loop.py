@@ -344,7 +344,8 @@ def _run(context: Context, position: Position) -> Position:
     with inputs.Prefetcher(context.train_part.feeds(plan, context.mesh)) as ahead:
         for feed in ahead:
             told.spent["data"] = ahead.waited_s
-            told.profiler.before(feed.start, feed.stop)
+            with told.timed("profile"):
+                told.profiler.before(feed.start, feed.stop)
             state, metrics = _dispatch(context.train_part, position.state, feed)
             position = position._replace(state=state, step=feed.stop)
             if late:

@@ -57,7 +57,7 @@ def test_failing_encoder_leaves_nothing(tmp_path):
 
 
 def test_mosaic_holds_the_last_frame_of_short_episodes():
-    frames = pictures._mosaic([episode(1, True), episode(2, False, steps=3)])
+    frames = pictures.mosaic([episode(1, True), episode(2, False, steps=3)])
     assert len(frames) == 10
     assert frames[0].shape == (20, 40, 3)
     # The second episode's last shade is 255 and stays from its third frame on.
@@ -67,7 +67,7 @@ def test_mosaic_holds_the_last_frame_of_short_episodes():
 def test_captions_stand_above_the_frames_of_a_video():
     one = Recording(0, True, episode(1, True).frames, caption="lift")
     assert one.label == "lift  success"
-    (first, *_) = pictures._mosaic([one])
+    (first, *_) = pictures.mosaic([one])
     # 16 + a border of 2 on each side, and the label's rows on top.
     assert first.shape == (20 + pictures.LABEL_HEIGHT, 20, 3)
     label, below = np.split(first, [pictures.LABEL_HEIGHT])

@@ -8,10 +8,10 @@ def test_streams_share_no_key_whatever_the_seeds():
     seeds = np.arange(2000)
     keys = [
         np.asarray(jax.random.key_data(streams.episode_keys(s, seeds)))
-        for s in (streams.COLLECTION, streams.EVALUATION, streams.TRAINING)
+        for s in (streams.COLLECTION, streams.EVALUATION, streams.TRAINING, streams.VALIDATION)
     ]
     found = {tuple(k) for part in keys for k in part}
-    assert len(found) == 3 * len(seeds)
+    assert len(found) == 4 * len(seeds)
 
 
 def test_keys_of_many_are_those_of_each():

@@ -1,0 +1,89 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy import pipeline
+from jaxpolicy.evaluation import rollout
+from jaxpolicy.evaluation.config import EvaluationConfig
+from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.sim import streams, wrappers
+from jaxpolicy.training import loop, metrics
+from jaxpolicy.training.config import LoopConfig
+from jaxpolicy.types import Algorithm, PolicySpec
+from tests.fake_env import PointEnv
+
+
+def towards_the_goal(params, observation, key):
+    """The expert of PointEnv, `gain` times as fast."""
+    del key
+    move = jnp.clip(params["gain"] * observation["privileged"][:, -1], -0.2, 0.2)
+    return jnp.concatenate([move, jnp.ones((len(move), 1))], -1)[:, None]
+
+
+@pytest.fixture
+def point(monkeypatch):
+    """An experiment whose world is PointEnv."""
+    env = wrappers.EpisodeLimit(PointEnv(), 30)
+    monkeypatch.setattr(pipeline, "make_world", lambda config: env)
+    spec = PolicySpec(env.observation_specs[1:2], env.action_spec, 1, 1, 1)
+    evaluation = EvaluationConfig(n_episodes=7, batch=4)
+    config = ExperimentConfig(loop=LoopConfig(rollouts=6), evaluation=evaluation)
+    return config, spec
+
+
+def success_now(config, spec, gain):
+    algorithm = Algorithm(None, None, None, towards_the_goal, None)
+    params = jax.device_put({"gain": jnp.float32(gain)})
+    return pipeline.success_now(config, algorithm, spec, params, 10)
+
+
+def test_success_while_training(point):
+    good, bad = (success_now(*point, gain) for gain in (0.5, 0.0))
+    assert (good["success"], bad["success"]) == (1.0, 0.0)
+    assert good["return"] > bad["return"]
+    # Of at most 30 frames at 10 Hz, every second one.
+    assert bad["episodes"].fps == 5.0
+    assert bad["episodes"].frames.shape[0] == 15
+    assert bad["episodes"].frames.dtype == np.uint8
+
+
+def test_its_starts_are_not_those_of_the_final_evaluation(point, monkeypatch):
+    asked = []
+    real = rollout.evaluate
+
+    def evaluate(env, controller, config, *args, stream):
+        asked.append((stream, config.n_episodes))
+        return real(env, controller, config, *args, stream=stream)
+
+    monkeypatch.setattr(rollout, "evaluate", evaluate)
+    success_now(*point, 0.5)
+    assert asked == [(streams.VALIDATION, 6)]
+
+
+def test_the_curve_is_drawn_from_the_metrics(tmp_path, point):
+    pytest.importorskip("matplotlib")
+    config = dataclasses.replace(
+        point[0], loop=dataclasses.replace(point[0].loop, tensorboard=False)
+    )
+    writer = metrics.open_writer(config, tmp_path)
+    for step, rate in ((10, 0.0), (20, 0.5), (30, 1.0)):
+        writer.write(step, {"eval/success": rate})
+    writer.close()
+    pipeline._plot_success(config, tmp_path)
+    picture = (tmp_path / "evaluation" / "success_curve.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_time_is_told_in_parts():
+    shares = dict.fromkeys(("start", "data", "step", "eval", "checkpoint", "profile"), 0.0)
+    shares |= {"start": 0.25, "step": 0.75}
+    result = loop.FitResult(
+        {}, 8, 8, {"val/loss": 0.5}, None, None, None, 0, False, 12.0, 3.0, shares
+    )
+    assert pipeline.tell_train((result, {})) == (
+        "8 steps at 3/s, validation loss 5.00e-01; "
+        "12 s of which 25% starting and compiling, 75% in steps"
+    )
