@@ -14,7 +14,7 @@ PLAIN = {
     "bc_bridge": ("", "debug", "reference"),
     "bc_dataset": ("", "debug", "full"),
 }
-BY_TASK = ("bc", "diffusion")
+BY_TASK = ("act", "bc", "diffusion")
 VARIANTS = [(name, variant) for name, variants in PLAIN.items() for variant in variants] + [
     (name, f"{task}{kind}")
     for name in BY_TASK

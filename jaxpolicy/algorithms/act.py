@@ -241,7 +241,7 @@ def act(
 
 def _prior(setup: Setup, inputs: Observation, key: jax.Array | None = None) -> jax.Array:
     """Styles [B, Z] drawn from the prior; without a key, its mean."""
-    shape = (len(next(iter(inputs.values()))), setup.config.latent)
+    shape = (next(iter(inputs.values())).shape[0], setup.config.latent)
     return jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
 
 

@@ -85,7 +85,7 @@ class StyleEncoder(nn.Module):
         Returns:
           Each [B, Z] float32.
         """
-        batch = len(action)
+        batch = action.shape[0]
         first = self.param("first", nn.initializers.normal(0.02), (1, 1, self.width))
         tokens = [jnp.broadcast_to(first, (batch, 1, self.width))]
         for key in ("proprio", PREVIOUS_ACTION):
@@ -97,7 +97,9 @@ class StyleEncoder(nn.Module):
         seen = jnp.concatenate([there, jnp.asarray(mask, bool)], axis=1)[:, None]
         transformer = _Transformer(self.layers, self.dropout, self.dtype, name="transformer")
         x = transformer(x + line_positions(x.shape[1], self.width), train, mask=seen)
-        y = nn.Dense(2 * self.latent, name="posterior")(x[:, 0].astype(jnp.float32))
+        # Starts as the prior: at the paper's weight a divergence would drown all else.
+        posterior = nn.Dense(2 * self.latent, kernel_init=near_zero, name="posterior")
+        y = posterior(x[:, 0].astype(jnp.float32))
         mean, log_variance = jnp.split(y, 2, axis=-1)
         return mean, log_variance
 
@@ -150,6 +152,6 @@ class ACTPolicy(nn.Module):
         """Observation window (see ObservationTokens) and z [B, Z] -> [B, H, A] float32."""
         tokens = [self.style_token(z)[:, None], self.tokens(observation)]
         memory = self.encoder(jnp.concatenate(tokens, axis=1), train)
-        queries = jnp.broadcast_to(self.queries, (len(z), *self.queries.shape[1:]))
+        queries = jnp.broadcast_to(self.queries, (z.shape[0], *self.queries.shape[1:]))
         x = self.decoder(queries, train, memory=memory)
         return self.head(x.astype(jnp.float32))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import export
 
 from jaxpolicy import normalization
 from jaxpolicy.algorithms import bc
@@ -67,6 +68,15 @@ def test_training_makes_heads_sure_of_what_does_not_vary(name):
     np.testing.assert_array_equal(after, sure(state.params, observation, keys[1]))
     assert ((after > 0.3) & (after <= 1)).all()
     assert (sure(before.params, observation, keys[0]) < 0.3).all()
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_every_head_acts_on_batches_of_any_size(name):
+    # As exporters trace it, with a symbol for B.
+    algorithm, [size] = _make(head=name), export.symbolic_shape("B")
+    params = jax.eval_shape(algorithm.init, jax.random.key(0), _batch()).params
+    observation = {PREVIOUS_ACTION: jax.ShapeDtypeStruct((size, 1, 2), np.float32)}
+    assert jax.eval_shape(algorithm.act, params, observation).shape == (size, 2, 2)
 
 
 def test_terms_of_the_loss_are_named_as_the_head():

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from jax import export
 
 from jaxpolicy import normalization
 from jaxpolicy.algorithms.act import ACTConfig
@@ -137,6 +138,17 @@ def test_acts_on_raw_observations(found):
     np.testing.assert_array_equal(chunk, algorithm.act(params, batch.observation, KEY))
     extra = {**batch.observation, "privileged": np.ones((ROWS, 2, 3), np.float32)}
     np.testing.assert_array_equal(chunk, algorithm.act(params, extra, KEY))
+
+
+@pytest.mark.parametrize("name", sorted(factory.ALGORITHMS))
+def test_acts_on_batches_of_any_size(name):
+    # As exporters trace it: with a symbol for B, and without a key.
+    algorithm, [size] = make(name), export.symbolic_shape("B")
+    observation = {"proprio": jax.ShapeDtypeStruct((size, 2, 3), np.float32)}
+    params = jax.eval_shape(algorithm.init, jax.random.key(0), make_batch()).params
+    noise = jax.ShapeDtypeStruct((size, *algorithm.noise), np.float32) if algorithm.noise else None
+    chunk = jax.eval_shape(algorithm.act_with_noise or algorithm.act, params, observation, noise)
+    assert chunk.shape == (size, 4, 2)
 
 
 def test_confidence(found):
