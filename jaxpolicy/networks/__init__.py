@@ -1,10 +1,18 @@
 """Networks: convolutions, vision backbones, the observation encoder and policies."""
 
-from jaxpolicy.networks.encoder import BACKBONES, SIZES, NetworkConfig, ObservationEncoder
+from jaxpolicy.networks.encoder import (
+    BACKBONES,
+    SIZES,
+    NetworkConfig,
+    ObservationEncoder,
+    ObservationTokens,
+)
 from jaxpolicy.networks.heads import HEADS, HeadConfig
 from jaxpolicy.networks.mlp import MLP
 from jaxpolicy.networks.policy import ChunkPolicy
+from jaxpolicy.networks.resnet import ResNet
 from jaxpolicy.networks.vision import PatchCNN
+from jaxpolicy.networks.vit import ViT
 
 __all__ = [
     "BACKBONES",
@@ -15,5 +23,8 @@ __all__ = [
     "HeadConfig",
     "NetworkConfig",
     "ObservationEncoder",
+    "ObservationTokens",
     "PatchCNN",
+    "ResNet",
+    "ViT",
 ]

@@ -15,6 +15,7 @@ from jaxpolicy.networks.encoder import (
 )
 from jaxpolicy.networks.policy import ChunkPolicy
 from jaxpolicy.specs import InputError
+from tests import layers
 
 SMALL = NetworkConfig(widths=(8,), depths=(1,), hidden=16, language_features=4)
 
@@ -245,3 +246,11 @@ def test_tokens_by_camera_place_and_step():
     changed = jnp.abs(apply(variables, {**observation, "image/a": pixels}) - y).max(2) > 0
     assert np.flatnonzero(changed[0]).tolist() == list(range(16, 32))
     assert not changed[1].any()
+
+
+def test_the_documentation_has_these_counts():
+    text = (layers.ROOT / "docs" / "networks.md").read_text()
+    rows = {f"`{b}` | `{size}` | {exact:,} |" for (b, size), (exact, _) in TOTALS.items()}
+    fixed = set(BACKBONES) - set(SIZES)
+    rows |= {f"`{b}` | {BACKBONE_TOTALS[b]:,} |" for b in fixed}
+    assert [row for row in sorted(rows) if row not in text] == []
