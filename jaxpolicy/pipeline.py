@@ -41,6 +41,7 @@ from jaxpolicy.evaluation import latency as latency_lib
 from jaxpolicy.evaluation import offline, plots, report, rollout
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export import bundle, checklist
+from jaxpolicy.networks import describe as describe_lib
 from jaxpolicy.schema import InputError
 from jaxpolicy.sim import gallery, pictures, streams
 from jaxpolicy.sim.config import EnvConfig
@@ -59,6 +60,7 @@ __all__ = [
     "collect",
     "convert",
     "deliver",
+    "describe",
     "evaluate",
     "evaluate_offline",
     "evaluation_path",
@@ -277,6 +279,26 @@ def _opened(config: ExperimentConfig, workdir: PathLike) -> Iterator[Opened]:
     for n, entry in enumerate(prepare.entries(config, workdir)):
         source = open_source(entry.dataset, entry.data.format, entry.data)
         yield Opened(entry, source, load_processed(prepare.processed_path(workdir, n)))
+
+
+# ----------------------------------------------------------------------- 4 design
+
+
+def describe(config: ExperimentConfig, workdir: PathLike) -> describe_lib.Table:
+    """The network that `config` trains, by module; nothing is made or written.
+
+    What it sees is taken from the dataset, where that is not there from the world that
+    demonstrations would come from.
+    """
+    entry = prepare.entries(config, workdir)[0]
+    if Path(entry.dataset).exists() or config.dataset or config.mixture:
+        recorded = open_source(entry.dataset, entry.data.format, entry.data).spec
+    else:
+        recorded = expert.dataset_spec(make_world(config.env))
+    policy_spec = factory.make_policy_spec(config, select_spec(recorded, entry.data))
+    algorithm = factory.make_algorithm(config, policy_spec, factory.blank_norm(policy_spec))
+    batch = factory.example_batch(policy_spec, config.loop.batch_size)
+    return describe_lib.table(algorithm, batch)
 
 
 # ------------------------------------------------------------------------ 5 train

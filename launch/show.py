@@ -19,8 +19,9 @@ from rich.text import Text
 
 from jaxpolicy import sweep
 from jaxpolicy.evaluation.offline import ActionErrors
+from jaxpolicy.networks import describe
 
-__all__ = ["bars", "offline_table", "paths", "sweep_table", "table", "text"]
+__all__ = ["bars", "network_table", "offline_table", "paths", "sweep_table", "table", "text"]
 
 Update = Callable[..., None]
 
@@ -88,6 +89,23 @@ def offline_table(rows: Mapping[str, ActionErrors]) -> None:
     ]
     header = ("predictor", "MSE / variance", *names, "steps")
     table("Action errors on the validation part", header, body)
+
+
+def network_table(name: str, found: describe.Table) -> None:
+    """Prints a network by module: parameters, arithmetic and memory."""
+    rows = [
+        ("  " * (len(r.path) - 1) + r.path[-1], f"{r.parameters:,}", f"{r.flops / 1e6:,.2f}")
+        for r in found.rows
+    ]
+    rows.append(("total", f"{found.parameters:,}", f"{found.flops / 1e6:,.2f}"))
+    table(name, ("module", "parameters", "MFLOP, forward, one sample"), rows)
+    memory = {
+        "parameters": found.parameter_bytes,
+        "gradients": found.parameter_bytes,
+        "optimiser": found.optimizer_bytes,
+        f"activations of {found.batch_size} samples at most": found.activation_bytes,
+    }
+    text("memory: " + ", ".join(f"{k} {v / 1e6:,.1f} MB" for k, v in memory.items()))
 
 
 def sweep_table(found: Mapping[str, Any]) -> None:

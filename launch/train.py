@@ -3,20 +3,29 @@
 Examples:
   python -m launch.train --config=configs/bc_bridge.py \
       --config.dataset=tests/data/bridge_dataset/1.0.0 --workdir=runs/bc_bridge
+  python -m launch.train ... --describe
   python -m launch.train ... --config.seeds=3
   python -m launch.train ... --config.grid="optimizer.learning_rate=1e-4,3e-4;horizon=2,4"
 """
+
+from absl import flags
 
 from jaxpolicy import pipeline, sweep
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
 CONFIG = cli.define_config()
+DESCRIBE = flags.DEFINE_bool(
+    "describe", False, "Print layers, parameters, FLOPs and memory of the network, and stop."
+)
 
 
 def main() -> int:
     """Trains, then prints the policy's errors beside two baselines, or a table of all runs."""
     config = cli.config_from(CONFIG)
+    if DESCRIBE.value:
+        show.network_table(config.name, pipeline.describe(config, WORKDIR.value))
+        return 0
     if sweep.is_sweep(config):
         with show.bars() as bar:
             found = sweep.train(config, WORKDIR.value, bar)

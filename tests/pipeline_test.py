@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from jaxpolicy import pipeline
+from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.evaluation import rollout
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim import streams, wrappers
 from jaxpolicy.training import loop, metrics
 from jaxpolicy.training.config import LoopConfig
 from jaxpolicy.types import Algorithm, PolicySpec
 from tests.fake_env import PointEnv
+from tests.training import fixtures
 
 
 def towards_the_goal(params, observation, key):
@@ -87,3 +90,30 @@ def test_time_is_told_in_parts():
         "8 steps at 3/s, validation loss 5.00e-01; "
         "12 s of which 25% starting and compiling, 75% in steps"
     )
+
+
+# ------------------------------------------------------------------ description
+
+
+def small(**values):
+    network = NetworkConfig(patch=4, widths=(8,), depths=(1,), hidden=16, layers=1)
+    return ExperimentConfig(network=network, **values)
+
+
+def test_a_network_is_described_before_there_is_data(tmp_path, point):
+    found = pipeline.describe(small(), tmp_path / "run")
+    # PointEnv gives one camera, whose features (8 spatial softmax points) meet 2 numbers of
+    # proprioception: 16 hidden units have (16 + 2) * 16 + 16 parameters; the head gives 3.
+    sizes = {row.path: row.parameters for row in found.rows}
+    assert sizes["mlp",] == (2 * 8 + 2) * 16 + 16
+    assert sizes["head",] == 16 * 3 + 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_is_described_for_the_dataset_that_is_there(tmp_path):
+    rlds_writer.write(tmp_path / "dataset", iter(fixtures.source(4)), fixtures.spec(), "tiny")
+    found = pipeline.describe(small(), tmp_path)
+    # 3 numbers of proprioception, actions of 2; no camera.
+    sizes = {row.path: row.parameters for row in found.rows}
+    assert sizes == {("mlp",): 3 * 16 + 16, ("mlp", "Dense_0"): 64, ("head",): 16 * 2 + 2}
+    assert found.parameters == 98

@@ -4,6 +4,7 @@ import atexit
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,32 @@ def test_missing_camera_is_named_with_those_there_are(tmp_path):
     message = one_line(done, 1)
     assert "overhead" in message
     assert "image_0" in message
+
+
+def test_describing_writes_nothing(tmp_path):
+    done = launch(
+        "train",
+        "--config=configs/bc_bridge.py:debug",
+        f"--config.dataset={BRIDGE}",
+        f"--workdir={tmp_path / 'run'}",
+        "--describe",
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"total +│ +[\d,]+ +│", done.stdout)
+    assert "memory: parameters" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_grid_is_checked_before_anything_is_done(tmp_path):
+    done = launch(
+        "train",
+        "--config=configs/bc_bridge.py:debug",
+        f"--config.dataset={BRIDGE}",
+        "--config.grid=optimizer.learning_rate=1e-4,fast",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert "config.optimizer.learning_rate must be float, got str 'fast'" in one_line(done, 1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluating_an_empty_directory(tmp_path):

@@ -25,6 +25,10 @@ def test_round_trip_through_a_mapping():
         (lambda: LoopConfig(monitor="loss"), "loop.monitor must start with"),
         (lambda: LoopConfig(monitor_mode="best"), "loop.monitor_mode must be one of"),
         (lambda: LoopConfig(scan="yes"), "loop.scan must be one of"),
+        (lambda: LoopConfig(shard_params="yes"), "loop.shard_params must be one of"),
+        (lambda: LoopConfig(rollouts=-1), "loop.rollouts must be at least 0"),
+        (lambda: LoopConfig(profile=(20, 10)), r"loop.profile must be \(first, last\)"),
+        (lambda: OptimizerConfig(final_fraction=1.5), r"final_fraction must be in \[0, 1\]"),
         (lambda: TrainConfig(horizon=2, n_action_steps=3), r"n_action_steps \(3\) exceeds"),
         (
             lambda: TrainConfig(horizon=2, n_action_steps=2, temporal_ensemble=0.0),

@@ -20,6 +20,16 @@ def test_cosine_schedule_by_hand():
         assert float(schedule(step)) == pytest.approx(value, abs=1e-7)
 
 
+def test_schedules_that_end_above_zero_by_hand():
+    config = OptimizerConfig(learning_rate=0.2, warmup_steps=4, final_fraction=0.1)
+    # To 0.02 over 16 steps: 0.02 + 0.18 (1 + cos(pi t / 16)) / 2, or straight.
+    expected = {"cosine": {4: 0.2, 8: 0.02 + 0.18 * 0.853553}, "linear": {4: 0.2, 8: 0.155}}
+    for name, values in expected.items():
+        schedule = factory.make_schedule(dataclasses.replace(config, schedule=name), 20)
+        for step, value in (values | {2: 0.1, 12: 0.11, 20: 0.02, 30: 0.02}).items():
+            assert float(schedule(step)) == pytest.approx(value, rel=1e-5), (name, step)
+
+
 def test_constant_schedule():
     config = OptimizerConfig(learning_rate=0.2, schedule="constant", warmup_steps=0)
     assert float(factory.make_schedule(config, 10)(7)) == pytest.approx(0.2)
