@@ -66,7 +66,7 @@ def export(
     golden = _select(function.spec, observations, config.n_golden)
     with _replacing(Path(directory)) as temporary:
         files = {f"policy.{k}": EXPORTERS[k](function) for k in config.formats}
-        files[verify.GOLDEN] = _golden_file(golden, policy_function.predict(function, golden))
+        files[verify.GOLDEN] = _golden_file(function, golden)
         manifest = _manifest(policy, function, config.formats, files)
         for name, data in files.items():
             (temporary / name).write_bytes(data)
@@ -152,9 +152,13 @@ def _select(
     return {k: v[index] for k, v in chosen.items()}
 
 
-def _golden_file(observation: Mapping[str, np.ndarray], action: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
+def _golden_file(function: PolicyFunction, observation: Mapping[str, np.ndarray]) -> bytes:
+    """Observations, the noise that was drawn for them, and JAX's answers."""
+    noise = policy_function.draw_noise(function, len(next(iter(observation.values()))))
+    action = policy_function.predict(function, observation, noise)
     named = {f"observation/{k}": v for k, v in observation.items()}
+    named |= {f"noise/{k}": v for k, v in noise.items()}
+    buffer = io.BytesIO()
     np.savez_compressed(buffer, action=action, **named)  # type: ignore[arg-type]
     return buffer.getvalue()
 

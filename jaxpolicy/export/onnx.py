@@ -16,7 +16,7 @@ from typing import Any
 from jaxpolicy.export import converters
 from jaxpolicy.specs import InputError
 
-__all__ = ["OPSET", "VERSION", "convert", "operators"]
+__all__ = ["OPSET", "VERSION", "convert", "operators", "simplify_loops"]
 
 VERSION = "0.17.1"
 OPSET = 23
@@ -50,6 +50,7 @@ def convert(function: Any) -> bytes:
             )
         except Exception as e:  # The converter raises whatever its plugins raise.
             raise InputError(f"the policy does not convert to ONNX: {_one_line(e)}") from e
+    simplify_loops(model.graph)
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
     operators(data)
@@ -77,11 +78,105 @@ def operators(data: bytes) -> dict[str, int]:
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
+    """All nodes of a graph and of the subgraphs in it."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
+        yield from _inner(node)
+
+
+def _inner(node: Any) -> Iterator[Any]:
+    for body in _bodies(node):
+        yield from _nodes(body)
+
+
+def _bodies(node: Any) -> list[Any]:
+    """Subgraphs of a node: the body of a loop, the branches of a condition."""
+    return [a.g for a in node.attribute if a.HasField("g")]
+
+
+def simplify_loops(graph: Any) -> None:
+    """Takes out of loops what is the same in every iteration, in place.
+
+    jax2onnx hands every array that a loop's body needs from one iteration to the next,
+    weights included, and works on weights (transposes, slices) inside the body. Runtimes
+    then copy all weights in every iteration, and cannot prepare them in advance. But a body
+    may name any value of the graph around it.
+
+    Args:
+      graph: onnx.GraphProto.
+    """
+    read, nodes = _read(graph), []
+    for node in graph.node:
+        for body in _bodies(node):
+            simplify_loops(body)
+            if node.op_type == "Loop":
+                for i in reversed(_unchanged(node, body, read)):
+                    _rename(body, body.input[2 + i].name, node.input[2 + i])
+                    del node.input[2 + i], node.output[i], body.input[2 + i], body.output[1 + i]
+                nodes += _pop_invariant(body)
+                graph.initializer.extend(_pop_all(body.initializer))
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    _drop_unread(graph)
+
+
+def _unchanged(node: Any, body: Any, read: set[str]) -> list[int]:
+    """Loop-carried states that the body hands on as they are, and nobody reads afterwards."""
+    source = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity"}
+    states = zip(body.input[2:], body.output[1:], node.output, strict=False)
+    return [
+        i
+        for i, (before, after, result) in enumerate(states)
+        if source.get(after.name, after.name) == before.name and result not in read
+    ]
+
+
+def _pop_invariant(body: Any) -> list[Any]:
+    """Removes the nodes that depend on nothing that iterations change; returns them in order."""
+    varying, results = {x.name for x in body.input}, {x.name for x in body.output}
+    kept: list[Any] = []
+    moved: list[Any] = []
+    for node in _pop_all(body.node):
+        inputs = {x for n in (node, *_inner(node)) for x in n.input}
+        varies = inputs & varying or results.intersection(node.output)
+        varying.update(node.output if varies else ())
+        (kept if varies else moved).append(node)
+    body.node.extend(kept)
+    for node in moved:
+        node.ClearField("name")  # Unique in its graph only.
+    return moved
+
+
+def _pop_all(repeated: Any) -> list[Any]:
+    found = list(repeated)
+    del repeated[:]
+    return found
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    for node in _nodes(graph):
+        for i, name in enumerate(node.input):
+            if name == old:
+                node.input[i] = new
+
+
+def _read(graph: Any) -> set[str]:
+    """Names of all values that are read somewhere."""
+    return {x for n in _nodes(graph) for x in n.input} | {x.name for x in graph.output}
+
+
+def _drop_unread(graph: Any) -> None:
+    """Removes nodes and constants whose results nobody reads."""
+    read = {x.name for x in graph.output}
+    kept: list[Any] = []
+    for node in reversed(_pop_all(graph.node)):
+        if read.intersection(node.output):
+            kept.append(node)
+            read |= {x for n in (node, *_inner(node)) for x in n.input}
+    graph.node.extend(reversed(kept))
+    constants = _pop_all(graph.initializer)
+    graph.initializer.extend(x for x in constants if x.name in read)
 
 
 def _load_plugins() -> None:

@@ -3,63 +3,88 @@
     function = policy_function.make(loaded)
     action = function({"image/wrist": ..., "proprio": ...})    # [B, H, A]
 
-Normaliser, resize, scaling of images and un-normaliser are inside, because they are
-inside the algorithm's `act`. The parameters are NumPy constants.
+Normaliser, resize, scaling of images, sampler and un-normaliser are inside, because they
+are inside the algorithm's `act`. The parameters are NumPy constants. A policy that samples
+takes its noise as one more input, `{"noise": [B, ...]}` beside the observation.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.deploy.backends import NOISE_PREFIX
 from jaxpolicy.specs import ArraySpec, InputError
-from jaxpolicy.types import Params, PolicySpec
+from jaxpolicy.types import Algorithm, Params, PolicySpec
 
-__all__ = ["PolicyFunction", "make", "predict"]
+__all__ = ["SAMPLE", "PolicyFunction", "draw_noise", "make", "predict"]
+
+# Name of the noise input of policies that sample.
+SAMPLE = "sample"
 
 _PRIVILEGED = "privileged"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PolicyFunction:
-    """raw observation [B, O, ...] -> physical action chunk [B, H, A].
+    """raw observation [B, O, ...], and noise -> physical action chunk [B, H, A].
 
     Attributes:
-      act: (params, observation, key) -> [B, H, A], deterministic.
+      algorithm: whose `act`, or `act_with_noise` where it declares noise, is the function.
       params: NumPy arrays.
       spec: inputs and outputs.
-      noise: sampling noise inputs; empty, because sampling policies are not exported
-        yet (see `predict`).
+      unroll: writes out the steps of the sampler instead of a loop.
     """
 
-    act: Callable[..., jax.Array]
+    algorithm: Algorithm
     params: Params
     spec: PolicySpec
-    noise: tuple[ArraySpec, ...] = ()
+    unroll: bool = False
 
-    def __call__(self, observation: Mapping[str, Any]) -> jax.Array:
-        """The action chunk [B, H, A], float32, of `observation` (each [B, O, ...])."""
-        return self.act(self.params, observation, None).astype(jnp.float32)
+    def __call__(
+        self, observation: Mapping[str, Any], noise: Mapping[str, Any] | None = None
+    ) -> jax.Array:
+        """The action chunk.
+
+        Args:
+          observation: each [B, O, ...].
+          noise: each [B, *shape] of the noise inputs.
+
+        Returns:
+          float32 [B, H, A].
+        """
+        draw = self.algorithm.act_with_noise
+        if draw is None:
+            return self.algorithm.act(self.params, observation, None).astype(jnp.float32)
+        start = (noise or {})[SAMPLE]
+        return draw(self.params, observation, start, self.unroll).astype(jnp.float32)
 
     def positional(self, *arrays: Any) -> jax.Array:
         """The same with the inputs as positional arguments, in the order of `names`."""
-        return self(dict(zip(self.names, arrays, strict=True)))
+        n = len(self.spec.observation)
+        observation = dict(zip(self.names[:n], arrays[:n], strict=True))
+        return self(observation, {s.name: x for s, x in zip(self.noise, arrays[n:], strict=True)})
+
+    @property
+    def noise(self) -> tuple[ArraySpec, ...]:
+        """Sampling noise inputs, standard normal; empty for deterministic policies."""
+        return (ArraySpec(SAMPLE, self.algorithm.noise),) if self.algorithm.noise else ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Input names, sorted."""
-        return tuple(s.name for s in self.spec.observation)
+        """Input names: observations, sorted, then noise."""
+        names = tuple(s.name for s in self.spec.observation)
+        return names + tuple(NOISE_PREFIX + s.name for s in self.noise)
 
     def inputs(self, batch: Any) -> list[jax.ShapeDtypeStruct]:
         """Shapes of the inputs with `batch` (a number or a symbolic size) as B."""
-        steps = self.spec.n_obs_steps
-        return [
-            jax.ShapeDtypeStruct((batch, steps, *s.shape), np.dtype(s.dtype))
-            for s in self.spec.observation
-        ]
+        steps = (self.spec.n_obs_steps,)
+        shapes = [(steps + s.shape, s.dtype) for s in self.spec.observation]
+        shapes += [(s.shape, s.dtype) for s in self.noise]
+        return [jax.ShapeDtypeStruct((batch, *s), np.dtype(d)) for s, d in shapes]
 
 
 def make(policy: Any) -> PolicyFunction:
@@ -70,7 +95,8 @@ def make(policy: Any) -> PolicyFunction:
         and `params`, such as `training.factory.LoadedPolicy`.
 
     Raises:
-      InputError: the policy reads simulator state, or samples with a PRNG key.
+      InputError: the policy reads simulator state, or samples with a PRNG key and does not
+        declare its noise.
     """
     spec = policy.policy_spec
     names = [s.name for s in spec.observation]
@@ -79,8 +105,9 @@ def make(policy: Any) -> PolicyFunction:
     order = tuple(sorted(spec.observation, key=lambda s: s.name))
     spec = dataclasses.replace(spec, observation=order)
     params = jax.tree.map(np.asarray, jax.device_get(policy.params))
-    function = PolicyFunction(policy.algorithm.act, params, spec)
-    _check_deterministic(function)
+    function = PolicyFunction(policy.algorithm, params, spec)
+    if not function.noise:
+        _check_deterministic(function)
     return function
 
 
@@ -91,18 +118,28 @@ def _check_deterministic(function: PolicyFunction) -> None:
         jax.eval_shape(function, inputs)
     except (TypeError, ValueError, AttributeError) as e:
         # Does it work with a key? Then the key is what it lacked.
-        jax.eval_shape(function.act, function.params, inputs, jax.random.key(0))
-        raise InputError("the policy samples with a PRNG key: it cannot be exported yet") from e
+        jax.eval_shape(function.algorithm.act, function.params, inputs, jax.random.key(0))
+        raise InputError("the policy samples with a PRNG key: it cannot be exported") from e
+
+
+def draw_noise(function: PolicyFunction, rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Noise inputs of `rows` samples, each float32 [rows, *shape]; empty without noise."""
+    rng = np.random.default_rng(seed)
+    return {s.name: rng.standard_normal((rows, *s.shape), np.float32) for s in function.noise}
 
 
 def predict(
-    function: PolicyFunction, observation: Mapping[str, np.ndarray], batch: int = 32
+    function: PolicyFunction,
+    observation: Mapping[str, np.ndarray],
+    noise: Mapping[str, np.ndarray] | None = None,
+    batch: int = 32,
 ) -> np.ndarray:
     """JAX's own answer on the CPU, the reference that artefacts are compared with.
 
     Args:
       function: see PolicyFunction.
       observation: each [N, O, ...].
+      noise: each [N, *shape]; None: for policies without noise.
       batch: rows per call.
 
     Returns:
@@ -111,12 +148,15 @@ def predict(
     Raises:
       InputError: the answer is not finite.
     """
+    inputs = (dict(observation), dict(noise or {}))
     rows = len(next(iter(observation.values())))
     cpu = jax.local_devices(backend="cpu")[0]
     with jax.default_device(cpu), jax.default_matmul_precision("highest"):
         run = jax.jit(function)
-        starts = range(0, rows, batch)
-        chunks = [run({k: v[i : i + batch] for k, v in observation.items()}) for i in starts]
+        parts = [
+            jax.tree.map(lambda x, i=i: x[i : i + batch], inputs) for i in range(0, rows, batch)
+        ]
+        chunks = [run(*part) for part in parts]
     action = np.concatenate([np.asarray(c) for c in chunks])
     if not np.isfinite(action).all():
         raise InputError("the policy returns NaN or infinite actions on recorded observations")

@@ -2,9 +2,11 @@
 
 The graph has batch size 1: that is what a controller runs, and static shapes are
 what the fast kernels need. Builtin operators only: no custom and no Flex operators,
-so every TF Lite runtime can load it. Loops do not convert in this version.
+so every TF Lite runtime can load it. Loops do not convert in this version, so the
+steps of a sampler are written out, one after the other.
 """
 
+import dataclasses
 import struct
 from collections import Counter
 from typing import Any
@@ -27,6 +29,7 @@ def convert(function: Any) -> bytes:
         not convert, or the graph holds custom or Flex operators.
     """
     converters.require("TF Lite", "litert-converter", VERSION)
+    function = dataclasses.replace(function, unroll=True)
     try:
         data = _to_flatbuffer(_stablehlo(function), list(function.names))
     except Exception as e:  # JAX, MLIR and the converter raise errors of their own.

@@ -31,7 +31,9 @@ def test_inputs_are_sorted_and_raw(policy):
 def test_predict_does_not_depend_on_the_batch(policy, observations):
     function = policy_function.make(policy)
     whole = policy_function.predict(function, observations, batch=48)
-    np.testing.assert_allclose(policy_function.predict(function, observations, 7), whole, atol=1e-6)
+    np.testing.assert_allclose(
+        policy_function.predict(function, observations, batch=7), whole, atol=1e-6
+    )
     assert whole.shape == (48, 3, 3)
     assert whole.dtype == np.float32
 
