@@ -1,6 +1,6 @@
-"""The one convolution primitive: picks the fastest form from static shapes.
+"""The convolution primitive picks the fastest form from static shapes; max pooling.
 
-XLA's CPU convolution is good at 3x3 kernels on many channels and bad at almost
+XLA's CPU convolution is good at a forward pass on many channels and bad at almost
 everything else, so special cases become matrix products:
 
 * 1x1 kernels (any stride): strided slice, then a dot;
@@ -9,12 +9,14 @@ everything else, so special cases become matrix products:
 * transposed 1-D: a dot, then overlap-add by shifted sums;
 * other 2-D kernels: `lax.conv`, whose gradients on a CPU are written out, because
   XLA rewrites a convolution into the layout of its fast library only outside loops.
-  The gradient that JAX derives takes 250 times longer inside `lax.scan`.
+  The gradient that JAX derives takes 250 times longer inside `lax.scan`;
+* 3x3 on many channels, while training on a CPU: Winograd's form, see `winograd`.
 
 The forms agree with `jax.lax.conv_general_dilated` to rounding, and the ONNX and
 TF Lite exporters know all of their operations. Layouts are NHWC / NTC.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +25,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["Conv1D", "Conv2D", "ConvTranspose1D", "conv1d", "conv1d_transpose", "conv2d"]
+from jaxpolicy.networks import winograd
+
+__all__ = [
+    "Conv1D",
+    "Conv2D",
+    "ConvTranspose1D",
+    "conv1d",
+    "conv1d_transpose",
+    "conv2d",
+    "max_pool",
+]
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+# With fewer channels the transforms cost what the products save.
+_WINOGRAD_CHANNELS = 64
+
+Pads = tuple[tuple[int, int], ...]
 
 
 def conv2d(
@@ -43,79 +61,200 @@ def conv2d(
       [B, (H + 2 padding - k) // stride + 1, (W + 2 padding - k) // stride + 1, F].
     """
     size = kernel.shape[:2]
-    same = padding is None or (stride == 1 and size == (2 * padding + 1,) * 2)
     if size == (1, 1) and not padding:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     divides = x.shape[1] % stride == 0 and x.shape[2] % stride == 0
     if size == (stride, stride) and divides and not padding:
         return _patch_dot(x, kernel)
-    if size[0] == size[1] and size[0] % 2 and stride == 1 and same:
-        return _same_conv(x, kernel)
-    return _lax_conv(x, kernel, stride, padding)
+    if padding is None:
+        pads = tuple(lax.padtype_to_pads(x.shape[1:3], size, (stride, stride), "SAME"))
+    else:
+        pads = ((padding, padding),) * 2
+    return _convolve(x, kernel, stride, pads)
 
 
-def _lax_conv(
-    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int | None = None
-) -> jax.Array:
-    pads = "SAME" if padding is None else [(padding, padding)] * 2
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+    """Any kernel. Reverse mode only: `jax.jvp` does not apply."""
+    return _lax_conv(x, kernel, stride, pads)
+
+
+def _lax_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_NHWC)
+
+
+def _convolve_forward(
+    x: jax.Array, kernel: jax.Array, stride: int, pads: Pads
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    default = functools.partial(_lax_conv, stride=stride, pads=pads)
+    if not _suits_winograd(x, kernel, stride, pads):
+        return default(x, kernel), (x, kernel)
+    y = lax.platform_dependent(x, kernel, cpu=winograd.convolve, default=default)
+    return y, (x, kernel)
+
+
+def _convolve_backward(
+    stride: int, pads: Pads, residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    ours = functools.partial(_gradients_cpu, stride=stride, pads=pads)
+    default = functools.partial(_gradients, stride=stride, pads=pads)
+    return lax.platform_dependent(*residuals, g, cpu=ours, default=default)
+
+
+_convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> bool:
+    """Whether fewer multiplications outweigh the transforms, and nothing is rounded more."""
+    return (
+        kernel.shape[:2] == (3, 3)
+        and (stride, pads) == (1, ((1, 1), (1, 1)))
+        and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS
+        and x.dtype == kernel.dtype == jnp.float32
     )
 
 
-@jax.custom_vjp
-def _same_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Odd square kernel, stride 1. Reverse mode only: `jax.jvp` does not apply."""
-    return _lax_conv(x, kernel)
-
-
-def _same_conv_forward(
-    x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _lax_conv(x, kernel), (x, kernel)
-
-
-def _same_conv_backward(
-    residuals: tuple[jax.Array, jax.Array], g: jax.Array
+def _gradients(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int, pads: Pads
 ) -> tuple[jax.Array, jax.Array]:
-    return lax.platform_dependent(*residuals, g, cpu=_gradients_cpu, default=_gradients)
-
-
-_same_conv.defvjp(_same_conv_forward, _same_conv_backward)
-
-
-def _gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gradients of `_lax_conv` as JAX derives them."""
-    return jax.vjp(_lax_conv, x, kernel)[1](g)
+    return jax.vjp(functools.partial(_lax_conv, stride=stride, pads=pads), x, kernel)[1](g)
 
 
-def _gradients_cpu(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same as a convolution with the flipped kernel, and one matrix product.
+def _gradients_cpu(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int, pads: Pads
+) -> tuple[jax.Array, jax.Array]:
+    """The same in forms that are fast on a CPU, inside loops as well."""
+    if _suits_winograd(x, kernel, stride, pads):
+        return winograd.input_gradient(g, kernel), winograd.kernel_gradient(x, g)
+    if stride == 1:
+        dx = _turned_conv(g, kernel, pads)
+    else:
+        dx = _strided_input_gradient(g, kernel, stride, pads, x.shape)
+    return dx, _kernel_gradient(x, g, stride, pads, kernel.shape[:2])
 
-    dL/dkernel[i, j] = sum over pixels of x[y + i - r, z + j - r]^T g[y, z], r = k // 2.
-    Stacking k row shifts of x and k column shifts of g as channels makes that a
-    product [k C, pixels] [pixels, k F]. The barriers keep XLA from fusing the stacks
-    into their readers.
+
+def _turned_conv(g: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    """dL/dx for stride 1: g convolved with the kernel turned by 180 degrees."""
+    size = kernel.shape[:2]
+    turned = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(size, pads, strict=True))
+    return _lax_conv(g, kernel[::-1, ::-1].swapaxes(2, 3), 1, turned)
+
+
+def _kernel_gradient(
+    x: jax.Array, g: jax.Array, stride: int, pads: Pads, size: Sequence[int]
+) -> jax.Array:
+    """dL/dkernel[i, j] = sum over pixels of x[stride y + i, stride z + j]^T g[y, z].
+
+    That is a convolution of x with a dilated g in which samples are the channels. Written
+    with transposes, it has the one layout for which XLA calls its fast library in a loop.
     """
-    size, _, channels, features = kernel.shape
-    dx = _lax_conv(g, kernel[::-1, ::-1].swapaxes(2, 3))
-    rows = _shifted(x, 1, range(size)).reshape(-1, size * channels)
-    columns = _shifted(g, 2, range(size - 1, -1, -1)).reshape(-1, size * features)
-    rows, columns = lax.optimization_barrier((rows, columns))
-    products = (rows.T @ columns).reshape(size, channels, size, features)
-    return dx, products.transpose(0, 2, 1, 3)
+    across = zip(size, x.shape[1:3], g.shape[1:3], pads, strict=True)
+    wide = [(low, stride * (out - 1) + k - length - low) for k, length, out, (low, _) in across]
+    lhs, rhs = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
+    y = lax.conv_general_dilated(
+        lhs, rhs, (1, 1), wide, rhs_dilation=(stride, stride), dimension_numbers=_NHWC
+    )
+    return y.transpose(1, 2, 0, 3)
 
 
-def _shifted(x: jax.Array, axis: int, starts: Sequence[int]) -> jax.Array:
-    """Slices of the zero-padded x, one per start, side by side as channels."""
-    radius, length = len(starts) // 2, x.shape[axis]
-    padding = [(radius, radius) if i == axis else (0, 0) for i in range(x.ndim)]
-    padded = jnp.pad(x, padding)
-    slices = [lax.slice_in_dim(padded, s, s + length, axis=axis) for s in starts]
-    # Whole arrays are joined by copying memory; a fused concatenation picks element by
-    # element.
-    slices = lax.optimization_barrier(slices)
-    return jnp.concatenate(slices, axis=-1)
+def _strided_input_gradient(
+    g: jax.Array, kernel: jax.Array, stride: int, pads: Pads, shape: Sequence[int]
+) -> jax.Array:
+    """dL/dx [stride y + i, stride z + j] = sum of g[y, z] kernel[i, j]^T, of the given shape."""
+    parts = [[lax.dot_general(g, tap, (((3,), (1,)), ((), ()))) for tap in row] for row in kernel]
+    return _overlap_add(parts, stride, pads, shape)
+
+
+def _overlap_add(
+    parts: Sequence[Sequence[jax.Array]], stride: int, pads: Pads, shape: Sequence[int]
+) -> jax.Array:
+    """Adds parts[i][j][:, y, z] to pixel (stride y + i, stride z + j) of zeros with `pads` cut off.
+
+    Rows of x that are a apart modulo the stride are summed by themselves (and columns
+    likewise), and joined by a reshape.
+    """
+    more = [-(-k // stride) - 1 for k in (len(parts), len(parts[0]))]
+    rows = []
+    for a in range(stride):
+        cells = []
+        for b in range(stride):
+            moved = [
+                _moved(part, i, j, more)
+                for i, row in enumerate(parts[a::stride])
+                for j, part in enumerate(row[b::stride])
+            ]
+            cells.append(sum(moved[1:], moved[0]))
+        rows.append(jnp.stack(cells, axis=3))
+    whole = jnp.stack(rows, axis=2)
+    n, height, width, channels = shape
+    whole = whole.reshape(n, stride * whole.shape[1], stride * whole.shape[3], channels)
+    (top, _), (left, _) = pads
+    missing = (max(0, top + height - whole.shape[1]), max(0, left + width - whole.shape[2]))
+    whole = jnp.pad(whole, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+    return whole[:, top : top + height, left : left + width]
+
+
+def _moved(x: jax.Array, down: int, right: int, more: Sequence[int]) -> jax.Array:
+    """The array with zeros around it, `more` of them along each axis."""
+    return jnp.pad(x, ((0, 0), (down, more[0] - down), (right, more[1] - right), (0, 0)))
+
+
+_POOL, _POOL_STRIDE, _POOL_PADS = 3, 2, ((1, 1), (1, 1))
+
+
+@jax.custom_vjp
+def max_pool(x: jax.Array) -> jax.Array:
+    """Largest of 3x3 pixels, stride 2, one pixel of padding; reverse mode only.
+
+    The gradient goes to the first of equal pixels, as in PyTorch and `lax`.
+
+    Args:
+      x: [B, H, W, C].
+
+    Returns:
+      [B, ceil(H / 2), ceil(W / 2), C].
+    """
+    return lax.reduce_window(
+        x,
+        jnp.array(-jnp.inf, x.dtype),
+        lax.max,
+        (1, _POOL, _POOL, 1),
+        (1, _POOL_STRIDE, _POOL_STRIDE, 1),
+        ((0, 0), *_POOL_PADS, (0, 0)),
+    )
+
+
+def _max_pool_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Maxima of shifted slices, and which of them is the first to hold the maximum."""
+    taps = _pool_taps(x)
+    y = functools.reduce(jnp.maximum, taps)
+    first = jnp.full(y.shape, len(taps), jnp.int8)
+    for i in reversed(range(len(taps))):
+        first = jnp.where(taps[i] == y, jnp.int8(i), first)
+    return y, (first, jnp.zeros((0, *x.shape[1:])))
+
+
+def _max_pool_backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    first, empty = residuals
+    parts = [[jnp.where(first == _POOL * i + j, g, 0) for j in range(_POOL)] for i in range(_POOL)]
+    shape = (g.shape[0], *empty.shape[1:])
+    return (_overlap_add(parts, _POOL_STRIDE, _POOL_PADS, shape),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _pool_taps(x: jax.Array) -> list[jax.Array]:
+    """The 9 pixels of every window, each [B, ceil(H / 2), ceil(W / 2), C]."""
+    height, width = x.shape[1:3]
+    padding = ((0, 0), *_POOL_PADS, (0, 0))
+    padded = jnp.pad(x, padding, constant_values=-jnp.inf)
+    return [
+        padded[:, i : i + height : _POOL_STRIDE, j : j + width : _POOL_STRIDE]
+        for i in range(_POOL)
+        for j in range(_POOL)
+    ]
 
 
 def _patch_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -98,7 +98,7 @@ class ResNet(nn.Module):
             self.width, 7, 2, use_bias=False, padding=3, dtype=self.dtype, name="conv"
         )
         x = nn.relu(GroupNorm(self.width // _GROUP, name="norm")(stem(images)))
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = conv.max_pool(x)
         block = nn.remat(_Block) if self.remat else _Block
         for stage, depth in enumerate(LAYERS[self.layers]):
             for index in range(depth):

@@ -1,5 +1,6 @@
 """Every form of the convolution primitive equals lax.conv or a sum written out."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +54,7 @@ FORMS_2D = [
     ((7, 9), 4, 4),  # patches that do not divide the image: lax.conv with padding
     ((6, 5), 3, 1),  # odd kernel, written-out gradients
     ((3, 4), 5, 1),  # odd kernel larger than the image
-    ((7, 6), 3, 2),  # lax.conv
+    ((7, 6), 3, 2),
     ((6, 5), 2, 1),  # even kernel, stride 1
 ]
 
@@ -71,12 +72,43 @@ def test_conv2d_and_its_gradients_equal_lax_conv(size, k, stride):
     _assert_same(ours, reference, x, kernel)
 
 
-@pytest.mark.parametrize("k", [3, 5])
-def test_both_gradients_of_an_odd_kernel_agree(k):
-    x, kernel, g = _normal(0, 2, 6, 5, 3), _normal(1, k, k, 3, 4), _normal(2, 2, 6, 5, 4)
-    pairs = zip(conv._gradients_cpu(x, kernel, g), conv._gradients(x, kernel, g), strict=True)
-    for got, want in pairs:
+@pytest.mark.parametrize(("k", "stride", "padding"), [(3, 1, 1), (5, 1, 0), (3, 2, 1), (7, 3, 3)])
+def test_both_gradients_agree(k, stride, padding):
+    x, kernel, pads = _normal(0, 2, 8, 9, 3), _normal(1, k, k, 3, 4), ((padding, padding),) * 2
+    g = _normal(2, *conv._lax_conv(x, kernel, stride, pads).shape)
+    ours = conv._gradients_cpu(x, kernel, g, stride, pads)
+    for got, want in zip(ours, conv._gradients(x, kernel, g, stride, pads), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_many_channels_train_in_a_form_with_fewer_multiplications():
+    x, kernel = _normal(0, 1, 4, 3, 64), _normal(1, 3, 3, 64, 64) / 24
+    assert conv._suits_winograd(x, kernel, 1, ((1, 1), (1, 1)))
+    assert not conv._suits_winograd(x[..., :3], kernel[:, :, :3], 1, ((1, 1), (1, 1)))
+    assert not conv._suits_winograd(x, kernel, 2, ((1, 1), (1, 1)))
+    _assert_same(conv.conv2d, lambda x, k: _reference_2d(x, k, 1), x, kernel)
+
+
+def test_padding_is_that_of_pytorch():
+    # 4 pixels, kernel of 3, stride 2, one zero on each side: the windows start at -1 and 1;
+    # "SAME" would start them at 0 and 2.
+    x = jnp.arange(1.0, 5.0).reshape(1, 1, 4, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1, 0, 0, 0].set(1.0)
+    np.testing.assert_array_equal(conv.conv2d(x, kernel, 2, 1).ravel(), [0, 2])
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_max_pool_and_its_gradient_equal_those_of_lax_with_ties(size):
+    x, g = jnp.round(_normal(0, 2, *size, 3)), _normal(1, 2, -(-size[0] // 2), -(-size[1] // 2), 3)
+
+    def reference(x):
+        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+    want, back = jax.vjp(reference, x)
+    got, our_back = jax.vjp(conv.max_pool, x)
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(conv.max_pool(x), want)
+    np.testing.assert_allclose(our_back(g)[0], back(g)[0], atol=1e-6)
 
 
 def test_gradient_inside_scan_equals_the_one_outside():
