@@ -95,7 +95,7 @@ def make(
 
     Args:
       policy_spec: inputs and outputs.
-      network: see NetworkConfig; its encoder is used, not its hidden layers.
+      network: see NetworkConfig; its encoder is used; hidden, layers and dropout are not.
       config: see DiffusionConfig.
       optimizer: e.g. optax.adamw(1e-4).
       norm: statistics of "action" [A] and, where it is an input, "proprio" [P].
@@ -191,18 +191,15 @@ def loss(
       network: parameters of the network.
       norm: statistics by key.
       batch: see Batch.
-      key: PRNG key of noise, augmentation and dropout; None: always the same noise, and
-        neither of the others, as at test time.
+      key: PRNG key of noise and augmentation; None: always the same noise, and nothing
+        augmented, as at test time.
 
     Returns:
       The loss [] and metrics, each []: "loss" and its terms "mse" and "l2".
     """
-    key_noise, key_augment, key_dropout = jax.random.split(
-        jax.random.key(0) if key is None else key, 3
-    )
-    train = key is not None
-    inputs = imitation.augmented(setup, norm, batch.observation, key_augment if train else None)
-    encoding = _encode(setup, network, inputs, key_dropout if train else None)
+    key_noise, key_augment = (jax.random.key(0), None) if key is None else jax.random.split(key)
+    inputs = imitation.augmented(setup, norm, batch.observation, key_augment)
+    encoding = _encode(setup, network, inputs)
     chunk = imitation.targets(setup, norm, batch, inputs)
     mse = imitation.masked_mean(_errors(setup, network, chunk, encoding, key_noise), batch)
     l2 = setup.config.l2 * imitation.squared_weights(network)
@@ -226,16 +223,10 @@ def _errors(
     return jnp.square(error).reshape(len(chunk), draws, *chunk.shape[1:]).mean(1)
 
 
-def _encode(
-    setup: Setup, network: Params, inputs: Observation, key: jax.Array | None = None
-) -> jax.Array:
-    """What the denoiser is given, [B, ...]; with a key, dropout is on."""
-    rngs = None if key is None else {"dropout": key}
-    method = DiffusionPolicy.encode
-    encoding = setup.network.apply(
-        {"params": network}, inputs, key is not None, rngs=rngs, method=method
-    )
-    return jnp.asarray(encoding)
+def _encode(setup: Setup, network: Params, inputs: Observation) -> jax.Array:
+    """What the denoiser is given of the observation, [B, ...]."""
+    variables, method = {"params": network}, DiffusionPolicy.encode
+    return jnp.asarray(setup.network.apply(variables, inputs, method=method))
 
 
 def _denoise(

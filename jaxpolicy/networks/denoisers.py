@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy.networks.attention import TransformerBlock, layer_norm
-from jaxpolicy.networks.encoder import NetworkConfig, ObservationEncoder
+from jaxpolicy.networks.encoder import NetworkConfig, ObservationEncoder, ObservationTokens
 from jaxpolicy.networks.film import FiLM
 from jaxpolicy.networks.time_embedding import TimeEmbedding, mish
 from jaxpolicy.networks.unet1d import UNet1D, check_horizon, near_zero
@@ -185,19 +185,17 @@ class DiffusionPolicy(nn.Module):
 
     def setup(self) -> None:
         """Makes the two networks."""
-        self.encoder = ObservationEncoder(self.network)
+        encoder = ObservationTokens if self.kind in WITH_TOKENS else ObservationEncoder
+        self.encoder = encoder(self.network)
         self.denoiser = DENOISERS[self.kind](self.sizes, jnp.dtype(self.network.dtype))
 
-    def __call__(
-        self, observation: Observation, noisy: jax.Array, time: jax.Array, train: bool = False
-    ) -> jax.Array:
+    def __call__(self, observation: Observation, noisy: jax.Array, time: jax.Array) -> jax.Array:
         """Both at once: observation window, [B, H, A] and [B] -> [B, H, A]."""
-        return self.denoise(noisy, time, self.encode(observation, train))
+        return self.denoise(noisy, time, self.encode(observation))
 
-    def encode(self, observation: Observation, train: bool = False) -> jax.Array:
-        """Observation window (see ObservationEncoder) -> what the denoiser is given."""
-        features = self.encoder(observation)
-        return features[:, None] if self.kind in WITH_TOKENS else features
+    def encode(self, observation: Observation) -> jax.Array:
+        """Observation window (see ObservationEncoder) -> features [B, C] or tokens [B, N, D]."""
+        return jnp.asarray(self.encoder(observation))
 
     def denoise(self, noisy: jax.Array, time: jax.Array, condition: jax.Array) -> jax.Array:
         """Noisy chunk [B, H, A], time [B] and encoding -> [B, H, A] float32."""

@@ -53,8 +53,7 @@ class Constant:
     def __init__(self, value):
         self.value, self.calls = value, []
 
-    def apply(self, variables, *inputs, rngs=None, method=None):
-        del rngs
+    def apply(self, variables, *inputs, method=None):
         if method is DiffusionPolicy.encode:
             self.calls.append(("encode", len(inputs[0]["proprio"])))
             return jnp.zeros((len(inputs[0]["proprio"]), 1))
