@@ -24,6 +24,9 @@ class CollectConfig:
       bump_probability: chance per step that the arm is pushed off course: for four steps
         one random action is executed in place of the expert's. Where noise shows small
         corrections, bumps show recoveries; the recorded action is the clean one here too.
+      misgrasp_probability: chance per step that the gripper closes for four steps, wherever it
+        is; the recorded action is the clean one. A gripper that closed on nothing is rare in
+        clean demonstrations, and a policy that never saw one does not try again.
       tail_steps: steps recorded after the step that first satisfies the success
         predicate. Fewer than 14 make policies drift after the last motion.
       keep_failures: yield failed attempts too (success=False); a dataset drops them
@@ -36,6 +39,7 @@ class CollectConfig:
     seed: int = 0
     execution_noise: float = 0.0
     bump_probability: float = 0.0
+    misgrasp_probability: float = 0.0
     tail_steps: int = 14
     keep_failures: bool = True
     batch: int = 50
@@ -46,10 +50,9 @@ class CollectConfig:
             raise InputError(f"collect.seed must be 0 to {MAX_SEED}, got {self.seed}")
         if self.n_episodes < 1 or self.batch < 1:
             raise InputError("collect.n_episodes and collect.batch must be at least 1")
-        if not 0.0 <= self.bump_probability <= 1.0:
-            raise InputError(
-                f"collect.bump_probability must lie in [0, 1], got {self.bump_probability}"
-            )
+        for name in ("bump_probability", "misgrasp_probability"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"collect.{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.execution_noise < 0 or self.tail_steps < 0 or self.max_attempts < 0:
             raise InputError(
                 "collect.execution_noise, tail_steps and max_attempts must not be negative"

@@ -92,9 +92,9 @@ def _executed(
     world: Env, config: CollectConfig, keys: jax.Array, t: int, action: np.ndarray
 ) -> np.ndarray:
     """`action` [E, A] with the configured disturbances; the recorded one stays clean."""
-    if config.execution_noise == 0 and config.bump_probability == 0:
+    disturbance = expert.disturbance_of(config)
+    if not any(disturbance):
         return action
-    disturbance = expert.Disturbance(config.execution_noise, config.bump_probability)
     bounds = expert.limits(world.action_spec)
     return np.asarray(_disturb(disturbance, keys, jnp.asarray(t), action, bounds))
 

@@ -30,6 +30,7 @@ __all__ = [
     "collect",
     "dataset_spec",
     "disturb",
+    "disturbance_of",
     "expert_rollout",
     "limits",
 ]
@@ -46,11 +47,13 @@ class Disturbance(NamedTuple):
     Attributes:
       noise: standard deviation of Gaussian noise, as a share of each element's range.
       bump_probability: chance per step that a bump begins: for BUMP_STEPS steps one random
-        action is executed in place of the expert's.
+        action of the arm is executed in place of the expert's.
+      misgrasp_probability: chance per step that the gripper begins to close for as long.
     """
 
     noise: float | jax.Array = 0.0
     bump_probability: float | jax.Array = 0.0
+    misgrasp_probability: float | jax.Array = 0.0
 
 
 class Limits(NamedTuple):
@@ -58,7 +61,7 @@ class Limits(NamedTuple):
 
     Attributes:
       low, high: lowest and highest action.
-      moving: False for elements without a unit (the gripper), which are not disturbed.
+      moving: False for elements without a unit (the gripper): misgrasps only.
     """
 
     low: Any
@@ -121,26 +124,40 @@ def disturb(
     Returns:
       [A], within the limits.
     """
-    key_noise, key_bump = jax.random.split(key)
+    key_noise, key_bump, key_misgrasp = jax.random.split(key, 3)
     sample = jax.random.normal(jax.random.fold_in(key_noise, t), action.shape)
     noisy = action + disturbance.noise * (limits.high - limits.low) * sample
-    begun, pushes = jax.vmap(functools.partial(_bump, disturbance, key_bump, limits))(
+    bumped, push = _bumped(disturbance.bump_probability, key_bump, t, limits)
+    misgrasps, _ = _bumped(disturbance.misgrasp_probability, key_misgrasp, t, limits)
+    arm = jnp.where(bumped, push, noisy)
+    gripper = jnp.where(misgrasps, limits.low, action)
+    return jnp.clip(jnp.where(limits.moving, arm, gripper), limits.low, limits.high)
+
+
+def _bumped(
+    probability: float | jax.Array, key: jax.Array, t: jax.Array, limits: Limits
+) -> tuple[jax.Array, jax.Array]:
+    """Whether a bump has begun in the last BUMP_STEPS steps, and the action [A] of the latest."""
+    begun, pushes = jax.vmap(functools.partial(_bump, probability, key, limits))(
         t - jnp.arange(BUMP_STEPS)
     )
-    # The latest bump counts: argmax finds the first that has begun, going back in time.
-    executed = jnp.where(begun.any(), pushes[jnp.argmax(begun)], noisy)
-    executed = jnp.where(limits.moving, executed, action)
-    return jnp.clip(executed, limits.low, limits.high)
+    # argmax finds the first that has begun, going back in time.
+    return begun.any(), pushes[jnp.argmax(begun)]
 
 
 def _bump(
-    disturbance: Disturbance, key: jax.Array, limits: Limits, t: jax.Array
+    probability: float | jax.Array, key: jax.Array, limits: Limits, t: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Whether a bump begins at step `t`, and its action [A]."""
     key_begin, key_push = jax.random.split(jax.random.fold_in(key, t))
-    begins = jax.random.uniform(key_begin) < disturbance.bump_probability
+    begins = jax.random.uniform(key_begin) < probability
     share = jax.random.uniform(key_push, limits.low.shape)
     return begins & (t >= 0), limits.low + share * (limits.high - limits.low)
+
+
+def disturbance_of(config: CollectConfig) -> Disturbance:
+    """The disturbance that `config` asks for."""
+    return Disturbance(config.execution_noise, config.bump_probability, config.misgrasp_probability)
 
 
 def limits(spec: ActionSpec) -> Limits:
@@ -174,7 +191,7 @@ def collect(
     _check(env)
     plain, pixels = wrappers.without_pixels(env)
     length = wrappers.episode_length(env)
-    disturbance = Disturbance(config.execution_noise, config.bump_probability)
+    disturbance = disturbance_of(config)
     run = functools.partial(expert_rollout, plain, pixels is not None, disturbance, length)
     draw = functools.partial(_draw_kept, pixels, min(config.batch, config.n_episodes))
     return cutting.record(env, config, ORIGIN, lambda s: _on_host(run, s), draw, progress)

@@ -10,7 +10,8 @@ from jaxpolicy.specs import InputError
         ({"seed": -1}, "collect.seed must be 0 to 4000, got -1"),
         ({"n_episodes": 0}, "at least 1"),
         ({"execution_noise": -0.1}, "must not be negative"),
-        ({"bump_probability": 1.1}, r"must lie in \[0, 1\]"),
+        ({"bump_probability": 1.1}, r"bump_probability must lie in \[0, 1\]"),
+        ({"misgrasp_probability": -0.1}, r"misgrasp_probability must lie in \[0, 1\]"),
         ({"max_attempts": 2_000_000}, "at most 1000000 attempts"),
     ],
 )

@@ -123,19 +123,27 @@ def test_without_noise_the_recorded_action_is_executed():
     np.testing.assert_allclose(moved, episode.action[:-1, :2], atol=1e-6)
 
 
-def disturbed(noise, bumps, steps=400):
+def disturbed(noise, bumps, steps=400, misgrasps=0.0):
     """400 steps of one episode whose expert wants (0.05, -0.05, gripper 1)."""
     limits = expert.limits(world().action_spec)
-    disturbance = expert.Disturbance(noise, bumps)
+    disturbance = expert.Disturbance(noise, bumps, misgrasps)
     wanted = jnp.array([0.05, -0.05, 1.0])
     run = jax.vmap(expert.disturb, in_axes=(None, None, 0, None, None))
     return np.asarray(run(disturbance, jax.random.key(0), jnp.arange(steps), wanted, limits))
 
 
-def test_gripper_is_not_disturbed():
+def test_noise_and_bumps_leave_the_gripper_alone():
     executed = disturbed(noise=0.2, bumps=0.5)
     np.testing.assert_array_equal(executed[:, 2], 1.0)
     assert executed[:, :2].std() > 0.05
+
+
+def test_misgrasps_close_the_gripper_alone():
+    executed = disturbed(noise=0.0, bumps=0.0, misgrasps=0.05)
+    np.testing.assert_allclose(executed[:, :2], [[0.05, -0.05]] * 400)
+    assert set(executed[:, 2]) == {0.0, 1.0}
+    # As for bumps: one step in five is within four of the beginning of one.
+    assert 0.1 < (executed[:, 2] == 0.0).mean() < 0.3
 
 
 def test_bumps_hold_one_action_for_four_steps_and_then_the_expert_returns():
