@@ -24,7 +24,9 @@ from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
 # What a task needs besides; why is said in docs/results.md.
-TUNED: dict[str, dict[str, Any]] = {}
+TUNED: dict[str, dict[str, Any]] = {
+    "pick_place": {"loop": LoopConfig(steps=3000, batch_size=64, eval_every=500)},
+}
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:
@@ -35,7 +37,7 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         algorithm="bc",
         network=NetworkConfig(backbone="patch_cnn", size="tiny"),
         augment=AugmentConfig(shift=0),
-        bc=BCConfig(l2=0.0),
+        bc=BCConfig(l2=0.0, confidence_draws=4),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
         loop=LoopConfig(steps=4500, batch_size=64, eval_every=500),
     )

@@ -22,6 +22,7 @@ from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.augment import AugmentConfig
+from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
@@ -39,6 +40,7 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         augment=AugmentConfig(shift=0),
         diffusion=DiffusionConfig(
             denoiser="mlp",
+            denoisers=DenoiserConfig(embedding=64),
             prediction="sample",
             train_steps=50,
             sample_steps=10,
