@@ -684,7 +684,8 @@ def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]
     validation = "" if loss is None else f", validation loss {loss:.2e}"
     errors = [f"{result.metrics[k]:.2g} {u}" for k, u in _ERROR_KEYS if k in result.metrics]
     error = f", action error {' / '.join(errors)}" if errors else ""
-    shares = ", ".join(f"{result.shares[k]:.0%} {v}" for k, v in _SHARES if result.shares[k])
+    parts = [(k, name) for k, name in _SHARES if k == "data" or result.shares[k] >= 0.005]
+    shares = ", ".join(f"{result.shares[k]:.0%} {name}" for k, name in parts)
     time_told = f"{result.seconds:.0f} s of which {shares}"
     rate = f"{result.step} steps at {result.steps_per_second:.0f}/s"
     return f"{rate}{validation}{error}; {time_told}"

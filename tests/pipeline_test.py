@@ -88,7 +88,7 @@ def test_time_is_told_in_parts():
     )
     assert pipeline.tell_train((result, {})) == (
         "8 steps at 3/s, validation loss 5.00e-01; "
-        "12 s of which 25% starting and compiling, 75% in steps"
+        "12 s of which 25% starting and compiling, 75% in steps, 0% waiting for data"
     )
 
 
