@@ -180,19 +180,23 @@ def _turn_to_line(ahead: jax.Array, yaw: jax.Array) -> jax.Array:
     return goals[jnp.argmin(cost)] - yaw
 
 
-# How the detour passes the post: offsets from it of where the way round begins and ends
-# (x) and of the way round (y), m.
-LANE_BEFORE, LANE_BEYOND, LANE_ASIDE = -0.1, 0.09, 0.18
+# How the detour passes the post: offsets from it of where the way beside it begins and ends
+# (x) and of that way (y), m.
+LANE_BEFORE, LANE_BEYOND, LANE_ASIDE = -0.06, 0.09, 0.18
 
 
 def detour(facts: Facts, limits: control.Limits) -> jax.Array:
-    """Round the post on the side that `side` says, then to the target; see `Detour`."""
+    """Round the post on the side that `side` says, then to the target; see `Detour`.
+
+    It makes for the way beside the post in a straight line, so that whoever has not decided
+    which side to take approaches the post meanwhile.
+    """
     tool, post, side = facts["tool"], facts["post"], facts["side"][0]
     x, y = tool[0] - post[0], side * (tool[1] - post[1])
     height = facts["to_target"][2]
     aside = side * LANE_ASIDE + post[1] - tool[1]
     clear = y > LANE_ASIDE - 0.02
-    out = jnp.stack([jnp.minimum(LANE_BEFORE - x, 0.0), aside, height])
+    out = jnp.stack([LANE_BEFORE - x, aside, height])
     onward = jnp.stack([LANE_BEYOND + 0.03 - x, aside, height])
     move = jnp.where(clear, onward, out)
     move = jnp.where(x > LANE_BEYOND, facts["to_target"], move)

@@ -18,7 +18,7 @@ from jaxpolicy.sim.things import Fixture, Marker, Thing
 
 __all__ = ["Detour"]
 
-START = (0.36, 0.0, 0.06)  # where the tool starts, m
+START = (0.32, 0.0, 0.06)  # where the tool starts, m
 POST_LOWER, POST_UPPER = (0.485, -0.02), (0.495, 0.02)  # where the post stands, m
 POST_RADIUS, POST_HEIGHT = 0.03, 0.16  # m
 LOWER, UPPER = (0.6, -0.05, 0.05), (0.64, 0.05, 0.08)  # where markers appear, m
