@@ -8,6 +8,7 @@
 VENV ?= .venv
 INTEROP_VENV ?= .venv-interop
 PEERS_VENV ?= .venv-peers
+TORCH_VENV ?= .venv-torch
 PYTHON ?=
 # LeRobot wants Python 3.12.
 PEERS_PYTHON ?= $(shell .ci/venv --find 3.12)
@@ -21,8 +22,8 @@ PYTEST_FLAGS := -n auto --maxprocesses=4 --dist=worksteal
 UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop test-peers lint bench bench-loader lock clean distclean \
-	venv venv-interop venv-peers
+.PHONY: help demo test test-interop test-peers lint bench bench-loader bench-training lock clean \
+	distclean venv venv-interop venv-peers venv-torch
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +44,12 @@ lint: venv  ## ruff and mypy
 	$(BIN)/ruff check $(wildcard $(CODE))
 	$(BIN)/mypy $(wildcard jaxpolicy launch configs)
 
-bench: venv  ## the benchmarks, one after the other
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+bench: venv bench-training  ## the benchmarks, one after the other
+	@set -e; for file in $(filter-out benchmarks/training_steps.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+
+bench-training: venv venv-torch  ## training steps and sampling beside PyTorch's, on one thread
+	$(BIN)/python -m benchmarks.training_steps --torch_python=$(TORCH_VENV)/bin/python $(ARGS)
 
 bench-loader: venv venv-peers  ## our loader beside LeRobot's and tf.data, on the same episodes
 	$(BIN)/python benchmarks/loader.py --peers --peers_python=$(PEERS_VENV)/bin/python $(ARGS)
@@ -62,7 +67,7 @@ clean:  ## remove caches and build outputs; keeps environments and runs
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the environments
-	rm -rf .venv .venv312 $(VENV) $(INTEROP_VENV) $(PEERS_VENV)
+	rm -rf .venv .venv312 $(VENV) $(INTEROP_VENV) $(PEERS_VENV) $(TORCH_VENV)
 
 venv:
 	@PYTHON="$(PYTHON)" .ci/venv "$(VENV)" requirements.lock
@@ -73,3 +78,14 @@ venv-interop:
 venv-peers:
 	@test -n "$(PEERS_PYTHON)" || { echo "error: no working Python 3.12 was found, which LeRobot needs" >&2; exit 1; }
 	@PYTHON="$(PEERS_PYTHON)" .ci/venv "$(PEERS_VENV)" requirements-peers.lock
+
+venv-torch: $(TORCH_VENV)/.stamp
+
+# No hashes: which build of PyTorch there is depends on the machine. One without CUDA is enough
+# and ten times smaller, so it is asked for first.
+$(TORCH_VENV)/.stamp: requirements-torch.lock
+	@python="$(PYTHON)"; "$${python:-$$(.ci/venv --find 3.11 3.12)}" -m venv --clear $(TORCH_VENV)
+	@sed 's/^torch==.*/&+cpu/' $< >$(TORCH_VENV)/cpu.txt
+	@pip="$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check"; \
+		$$pip --no-deps -r $(TORCH_VENV)/cpu.txt 2>$(TORCH_VENV)/cpu.log || $$pip -r $<
+	@touch $@

@@ -78,7 +78,7 @@ def test_every_requirement_is_one_version_with_hashes(lock):
     assert not loose
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "requirements-torch.lock"])
 def test_locks_hold_no_addresses(lock):
     text = (layers.ROOT / lock).read_text()
     assert "://" not in text
