@@ -23,9 +23,18 @@ from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
-# What a task needs besides; why is said in docs/results.md.
+
+def _steps(n: int) -> LoopConfig:
+    return LoopConfig(steps=n, batch_size=64, eval_every=500)
+
+
+# What a task needs besides.
 TUNED: dict[str, dict[str, Any]] = {
-    "pick_place": {"loop": LoopConfig(steps=3000, batch_size=64, eval_every=500)},
+    # The chunks of configs/diffusion.py, for comparison.
+    "detour": {"loop": _steps(2000), "horizon": 8, "n_action_steps": 4},
+    "lift_front": {"loop": _steps(5000)},
+    "lift_ur5e": {"loop": _steps(3000)},
+    "pick_place": {"loop": _steps(3000)},
 }
 
 
@@ -39,7 +48,7 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         augment=AugmentConfig(shift=0),
         bc=BCConfig(l2=0.0, confidence_draws=4),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
-        loop=LoopConfig(steps=4500, batch_size=64, eval_every=500),
+        loop=_steps(4500),
     )
     return replace(config, **TUNED.get(task.name, {}))
 

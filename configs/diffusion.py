@@ -26,7 +26,7 @@ from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
-# What a task needs besides; why is said in docs/results.md.
+# What a task needs besides.
 TUNED: dict[str, dict[str, Any]] = {}
 
 
@@ -48,8 +48,9 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
             ema=EMAConfig(max_decay=0.999),
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
-        loop=LoopConfig(steps=4000, batch_size=64, eval_every=500),
+        loop=LoopConfig(steps=3000, batch_size=64, eval_every=500),
         horizon=8,
+        n_action_steps=4,
     )
     return replace(config, **TUNED.get(task.name, {}))
 

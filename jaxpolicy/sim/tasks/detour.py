@@ -2,8 +2,8 @@
 
 The tool may not rise above the post, and the hand is wider than the gap that drifting
 to one side would leave: it must decide. The expert passes left or right as a coin says
-that only it sees, so its demonstrations are bimodal. Running into the post is real
-contact, and spoils the episode.
+that only it sees, wherever the tool starts, so its demonstrations are bimodal. Running
+into the post is real contact, and spoils the episode.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from jaxpolicy.sim.things import Fixture, Marker, Thing
 
 __all__ = ["Detour"]
 
-START = (0.32, 0.0, 0.06)  # where the tool starts, m
+START_LOWER, START_UPPER = (0.32, -0.05, 0.06), (0.32, 0.05, 0.06)  # where the tool starts, m
 POST_LOWER, POST_UPPER = (0.485, -0.02), (0.495, 0.02)  # where the post stands, m
 POST_RADIUS, POST_HEIGHT = 0.03, 0.16  # m
 LOWER, UPPER = (0.6, -0.05, 0.05), (0.64, 0.05, 0.08)  # where markers appear, m
@@ -63,13 +63,13 @@ class Detour(base.ManipulationEnv):
 
     def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
         """The tool low before the post, the marker behind it, a coin for the expert."""
-        key_post, key_target, key_side = jax.random.split(key, 3)
+        key_post, key_target, key_side, key_tool = jax.random.split(key, 4)
         post = grasping.within(key_post, POST_LOWER, POST_UPPER)
         target = grasping.within(key_target, LOWER, UPPER)
         side = jnp.where(jax.random.bernoulli(key_side), 1.0, -1.0)
         fingers = jnp.asarray(self.scene.home[self.arm.n_joints :])
         state = self.physics.init(
-            jnp.concatenate([self._start_joints(), fingers]),
+            jnp.concatenate([self._start_joints(key_tool), fingers]),
             mocap_pos=jnp.stack([jnp.append(post, 0.0), target]),
             variant=variant,
         )
@@ -103,8 +103,9 @@ class Detour(base.ManipulationEnv):
         """See `experts.detour`."""
         return experts.detour(facts, self.limits)
 
-    def _start_joints(self) -> jax.Array:
-        """Joints [J] with the tool at START, pointing down."""
+    def _start_joints(self, key: jax.Array) -> jax.Array:
+        """Joints [J] with the tool at a random start, pointing down."""
+        place = grasping.within(key, START_LOWER, START_UPPER)
         down = robots.down_rotation(jnp.zeros(()))
         home = jnp.asarray(self.arm.home, jnp.float32)
-        return robots.inverse(self.arm, home, jnp.array(START), down, iterations=20)
+        return robots.inverse(self.arm, home, place, down, iterations=20)
