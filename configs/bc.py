@@ -34,6 +34,10 @@ TUNED: dict[str, dict[str, Any]] = {
     "detour": {"loop": _steps(2000), "horizon": 8, "n_action_steps": 4},
     "lift_front": {"loop": _steps(5000)},
     "lift_ur5e": {"loop": _steps(3000)},
+    # Which cube to look at must be known before positions are read off the picture.
+    "pick_by_instruction": {
+        "network": NetworkConfig(backbone="patch_cnn", size="tiny", fusion="film")
+    },
     "pick_place": {"loop": _steps(3000)},
 }
 

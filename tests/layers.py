@@ -30,6 +30,7 @@ CONFIGS = (
     "jaxpolicy.collect.config",
     "jaxpolicy.data.config",
     "jaxpolicy.networks.augment",
+    "jaxpolicy.networks.denoisers",
     "jaxpolicy.networks.encoder",
     "jaxpolicy.algorithms",
     "jaxpolicy.training.config",
