@@ -137,12 +137,12 @@ def test_conv2d_of_a_single_pixel_by_hand():
 FORMS_1D = [
     (6, 1, 1),
     (6, 1, 2),
-    (4, 5, 1),  # kernel longer than the sequence: banded product
+    (4, 5, 1),  # kernel longer than the sequence: a dot with shifted sequences
     (2, 5, 1),
     (5, 5, 1),
     (2, 3, 2),
     (4, 5, 2),
-    (8, 3, 2),  # lax.conv
+    (8, 3, 2),  # lax.conv on pictures one pixel high
     (8, 5, 1),
 ]
 
