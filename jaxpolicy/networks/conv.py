@@ -218,14 +218,8 @@ def max_pool(x: jax.Array) -> jax.Array:
     Returns:
       [B, ceil(H / 2), ceil(W / 2), C].
     """
-    return lax.reduce_window(
-        x,
-        jnp.array(-jnp.inf, x.dtype),
-        lax.max,
-        (1, _POOL, _POOL, 1),
-        (1, _POOL_STRIDE, _POOL_STRIDE, 1),
-        ((0, 0), *_POOL_PADS, (0, 0)),
-    )
+    # Not lax.reduce_window, which the ONNX exporter writes for another layout.
+    return functools.reduce(jnp.maximum, _pool_taps(x))
 
 
 def _max_pool_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
