@@ -99,7 +99,6 @@ class ParquetShard:
         """Digest of the file."""
         return reader.hash_files([self.path], self.path.parent)
 
-
     def column(self, group: int) -> Any:
         """The records of one row group, an Arrow array."""
         if not 0 <= self._n_bytes[group] <= reader.MAX_EPISODE_BYTES:
