@@ -137,7 +137,8 @@ def _detour_facts(tool, side):
 @pytest.mark.parametrize("side", [1.0, -1.0])
 def test_detour_goes_aside_then_past_then_to_the_target(side):
     first = experts.detour(_detour_facts([0.4, 0.0, 0.06], side), LIMITS)
-    np.testing.assert_allclose(first[:2], [0.0, side * 0.025], atol=1e-6)
+    # Towards (0.44, 0.18), beside the post and 6 cm before it: (0.04, 0.18), the longest 0.025.
+    np.testing.assert_allclose(first[:2], [0.025 * 0.04 / 0.18, side * 0.025], atol=1e-6)
     past = experts.detour(_detour_facts([0.42, side * 0.18, 0.06], side), LIMITS)
     np.testing.assert_allclose(past[:2], [0.025, 0.0], atol=1e-6)
     last = experts.detour(_detour_facts([0.6, side * 0.18, 0.06], side), LIMITS)
