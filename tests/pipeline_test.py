@@ -117,3 +117,15 @@ def test_a_network_is_described_for_the_dataset_that_is_there(tmp_path):
     sizes = {row.path: row.parameters for row in found.rows}
     assert sizes == {("mlp",): 3 * 16 + 16, ("mlp", "Dense_0"): 64, ("head",): 16 * 2 + 2}
     assert found.parameters == 98
+
+
+def test_an_artefact_may_be_luckier_than_the_policy_it_came_from_but_not_worse():
+    # 199 of 200: [97.2 %, 99.9 %].
+    found = {"success_ci95": [0.972, 0.999]}
+    checks = {"parity": {"passed": True, "value": 1e-6}}
+    assert not pipeline.artefact_reasons(found, checks, {"onnx": {"success_rate": 1.0}})
+    assert not pipeline.artefact_reasons(found, checks, {"onnx": {"success_rate": 0.972}})
+    worse = pipeline.artefact_reasons(found, checks, {"onnx": {"success_rate": 0.96}})
+    assert worse == ["onnx success 96.0% lies below the JAX policy's interval [97.2%, 99.9%]"]
+    checks = {"parity": {"passed": False, "value": 0.5}}
+    assert pipeline.artefact_reasons(found, checks, {}) == ["artefacts differ from JAX: 0.5"]
