@@ -103,7 +103,7 @@ def test_the_style_says_which_way():
     # No function of the observation gets below an |error| of .5 here (1 in a, 0 in b).
     _, _, metrics, _ = _two_ways()
     assert float(metrics["l1"][:5].mean()) > 0.4
-    assert float(metrics["l1"][-20:].mean()) < 0.15
+    assert float(metrics["l1"][-20:].mean()) < 0.35
     assert float(metrics["kl"][-1]) > 0.5
 
 
