@@ -13,7 +13,6 @@ VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :lift
 """
 
 from dataclasses import replace
-from typing import Any
 
 import ml_collections
 
@@ -24,13 +23,10 @@ from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
-# What a task needs besides; why is said in docs/results.md.
-TUNED: dict[str, dict[str, Any]] = {}
-
 
 def full(task: ExperimentConfig) -> ExperimentConfig:
     """As it is meant to be run on two CPU cores: 64 tokens per camera, 128 wide."""
-    config = replace(
+    return replace(
         task,
         name=f"act_{task.name}",
         algorithm="act",
@@ -42,7 +38,6 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         horizon=8,
         temporal_ensemble=0.01,
     )
-    return replace(config, **TUNED.get(task.name, {}))
 
 
 def debug(task: ExperimentConfig) -> ExperimentConfig:

@@ -13,7 +13,6 @@ VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :detour
 """
 
 from dataclasses import replace
-from typing import Any
 
 import ml_collections
 
@@ -26,13 +25,10 @@ from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
-# What a task needs besides.
-TUNED: dict[str, dict[str, Any]] = {}
-
 
 def full(task: ExperimentConfig) -> ExperimentConfig:
     """As it is meant to be run on two CPU cores: a small denoiser and many draws of noise."""
-    config = replace(
+    return replace(
         task,
         name=f"diffusion_{task.name}",
         algorithm="diffusion",
@@ -52,7 +48,6 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         horizon=8,
         n_action_steps=4,
     )
-    return replace(config, **TUNED.get(task.name, {}))
 
 
 def debug(task: ExperimentConfig) -> ExperimentConfig:

@@ -128,13 +128,12 @@ def _limited(config: BCConfig) -> BCConfig:
     """`config` with bins that reach as far as targets do."""
     if config.head != "discrete" or config.heads.bin_limit:
         return config
-    bounded = ("min_max", "quantile")
-    if config.action_norm not in bounded:
+    limit = imitation.target_reach(config)
+    if limit is None:
         raise InputError(
-            f"bc.head 'discrete' needs bounds: bc.action_norm must be one of {bounded}, or "
-            f"bc.heads.bin_limit above 0, got '{config.action_norm}'"
+            f"bc.head 'discrete' needs bounds: bc.action_norm must be one of ('min_max', "
+            f"'quantile'), or bc.heads.bin_limit above 0, got '{config.action_norm}'"
         )
-    limit = 2.0 if config.residual else 1.0
     return dataclasses.replace(config, heads=dataclasses.replace(config.heads, bin_limit=limit))
 
 

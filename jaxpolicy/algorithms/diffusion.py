@@ -148,9 +148,10 @@ def make_setup(
 
 def _check_clip(config: DiffusionConfig) -> None:
     """Raises InputError where clipping would cut off actions that were demonstrated."""
-    bounded, reach = config.action_norm in ("min_max", "quantile"), 2.0 if config.residual else 1.0
-    if config.clip and (not bounded or config.clip < reach):
-        wanted = f"0 or at least {reach:g}" if bounded else "0 (actions are not bounded)"
+    reach = imitation.target_reach(config)
+    if config.clip and (reach is None or config.clip < reach):
+        unbounded = "0 (actions are not bounded)"
+        wanted = unbounded if reach is None else f"0 or at least {reach:g}"
         raise InputError(
             f"diffusion.clip must be {wanted} with action_norm '{config.action_norm}' and "
             f"residual={config.residual}, got {config.clip}"

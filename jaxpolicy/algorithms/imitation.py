@@ -46,6 +46,7 @@ __all__ = [
     "physical_actions",
     "spread_confidence",
     "squared_weights",
+    "target_reach",
     "targets",
     "update",
 ]
@@ -151,6 +152,16 @@ def make_setup(name: str, setup: Setup) -> Setup:
     if config.residual and PREVIOUS_ACTION not in [s.name for s in spec.observation]:
         raise InputError(f"{name}.residual needs the previous action: data.previous_action=True")
     return setup
+
+
+def target_reach(config: ImitationConfig) -> float | None:
+    """How far `targets` reach in network units; None: `action_norm` knows no bounds.
+
+    Normalised actions lie in [-1, 1], so their changes (`residual`) lie in [-2, 2].
+    """
+    if config.action_norm not in ("min_max", "quantile"):
+        return None
+    return 2.0 if config.residual else 1.0
 
 
 def check_norm(policy_spec: PolicySpec, norm: Mapping[str, NormStats]) -> dict[str, NormStats]:

@@ -150,3 +150,9 @@ def test_wrong_values_are_named(config, named):
 def test_setups_are_hashable():
     setup = _setup()
     assert hash(setup) == hash(dataclasses.replace(setup))
+
+
+def test_reach_of_targets():
+    assert imitation.target_reach(ImitationConfig()) == 1.0
+    assert imitation.target_reach(ImitationConfig(action_norm="quantile", residual=True)) == 2.0
+    assert imitation.target_reach(ImitationConfig(action_norm="mean_std")) is None
