@@ -21,14 +21,20 @@ def render_options(config: RandomizationConfig, shadows: bool) -> RenderOptions:
     return RenderOptions(shadows=shadows, textures=config.texture > 0.0, sensor=sensor)
 
 
-def appearance(look: Appearance, config: RandomizationConfig, variation: Variation) -> Appearance:
+def appearance(
+    look: Appearance,
+    config: RandomizationConfig,
+    variation: Variation,
+    level: float | jax.Array = 1.0,
+) -> Appearance:
     """`look` as the episode varies it; the same episode always looks the same.
 
-    Light that is switched off stays off; colours stay in [0, 1].
+    Light that is switched off stays off; colours stay in [0, 1]. The level of randomisation
+    [] (see randomization.py) scales changes of colour and how probable textures are.
     """
     key_colour, key_sky, key_texture = jax.random.split(variation.look_key, 3)
-    shift = _uniform(key_colour, look.rgb.shape, *config.colour)
-    sky = look.sky + _uniform(key_sky, look.sky.shape, *config.colour)
+    shift = level * _uniform(key_colour, look.rgb.shape, *config.colour)
+    sky = look.sky + level * _uniform(key_sky, look.sky.shape, *config.colour)
     look = look._replace(
         rgb=jnp.clip(look.rgb + shift, 0.0, 1.0),
         rgb2=jnp.clip(look.rgb2 + shift, 0.0, 1.0),
@@ -42,14 +48,16 @@ def appearance(look: Appearance, config: RandomizationConfig, variation: Variati
         blur=look.blur + variation.blur,
         sensor_noise=look.sensor_noise + variation.sensor_noise,
     )
-    return _textured(look, config, key_texture) if config.texture > 0.0 else look
+    return _textured(look, config, key_texture, level) if config.texture > 0.0 else look
 
 
-def _textured(look: Appearance, config: RandomizationConfig, key: jax.Array) -> Appearance:
+def _textured(
+    look: Appearance, config: RandomizationConfig, key: jax.Array, level: float | jax.Array
+) -> Appearance:
     """Some geoms with a checker or a noise texture of their own."""
     geoms = look.rgb.shape[0]
     keys = jax.random.split(key, 6)
-    chosen = jax.random.uniform(keys[0], (geoms,)) < config.texture
+    chosen = jax.random.uniform(keys[0], (geoms,)) < config.texture * level
     noisy = jax.random.bernoulli(keys[1], 0.5, (geoms,))
     low, high = (jnp.log(jnp.float32(v)) for v in config.texture_scale)
     scale = jnp.exp(low + jax.random.uniform(keys[2], (geoms,)) * (high - low))

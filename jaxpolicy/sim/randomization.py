@@ -5,6 +5,10 @@ drawn from them again, also when its pictures are made later from recorded state
 Physics is randomised apart from this, by an index into a pool (randomized_models.py);
 what the pictures look like is in looks.py.
 
+A level in [0, 1] makes ranges narrower, so that learning can begin with little of it: at
+level l a quantity is off + l (drawn - off), where `off` is what it is when nothing is
+randomised. Level 1 is the configuration as it stands, bit for bit.
+
 Axis letters: C cameras of the model, A action, D longest delay, P proprio.
 """
 
@@ -31,9 +35,11 @@ __all__ = [
     "pack_key",
     "step_keys",
     "unpack",
+    "with_noise",
 ]
 
 _IMPLEMENTATION = "threefry2x32"
+_OFF = RandomizationConfig()
 _AXES = ("x", "y", "z")
 _CHANNELS = ("red", "green", "blue")
 
@@ -75,10 +81,9 @@ class Variation(NamedTuple):
 
 def is_on(config: RandomizationConfig) -> bool:
     """Whether anything besides physics is randomised."""
-    off = RandomizationConfig()
     rest = ("models", "seed", "texture_contrast", "texture_scale", *PHYSICS)
     names = [f.name for f in dataclasses.fields(config) if f.name not in rest]
-    return any(getattr(config, name) != getattr(off, name) for name in names)
+    return any(getattr(config, name) != getattr(_OFF, name) for name in names)
 
 
 def pack_key(key: jax.Array) -> jax.Array:
@@ -86,18 +91,29 @@ def pack_key(key: jax.Array) -> jax.Array:
     return jax.random.bits(key, (2,), jnp.uint32)
 
 
-def unpack(config: RandomizationConfig, words: jax.Array, cameras: int) -> Variation:
-    """The variation of the episode that carries `words`, uint32 [2]."""
-    return draw(config, jax.random.wrap_key_data(words, impl=_IMPLEMENTATION), cameras)
+def unpack(
+    config: RandomizationConfig,
+    words: jax.Array,
+    cameras: int,
+    level: float | jax.Array = 1.0,
+) -> Variation:
+    """The variation of the episode that carries `words`, uint32 [2], and its `level` []."""
+    return draw(config, jax.random.wrap_key_data(words, impl=_IMPLEMENTATION), cameras, level)
 
 
-def draw(config: RandomizationConfig, key: jax.Array, cameras: int) -> Variation:
+def draw(
+    config: RandomizationConfig,
+    key: jax.Array,
+    cameras: int,
+    level: float | jax.Array = 1.0,
+) -> Variation:
     """Draws an episode's variation.
 
     Args:
       config: ranges.
       key: PRNG key.
       cameras: C, of the model, whichever of them are looked through.
+      level: of randomisation, [] in [0, 1]; delays are rounded to whole steps.
     """
     shapes = {
         "camera_position": (cameras, 3),
@@ -108,13 +124,16 @@ def draw(config: RandomizationConfig, key: jax.Array, cameras: int) -> Variation
     }
     keys = dict(zip(Variation._fields, jax.random.split(key, len(Variation._fields)), strict=True))
     numbers = {
-        name: _uniform(keys[name], shapes.get(name, ()), *getattr(config, name))
+        name: _at_level(
+            _uniform(keys[name], shapes.get(name, ()), *getattr(config, name)), name, level
+        )
         for name in Variation._fields
         if name not in ("action_delay", "noise_key", "look_key")
     }
     low, high = config.action_delay
+    delay = jax.random.randint(keys["action_delay"], (), low, high + 1)
     return Variation(
-        action_delay=jax.random.randint(keys["action_delay"], (), low, high + 1),
+        action_delay=jnp.round(_at_level(delay, "action_delay", level)).astype(jnp.int32),
         noise_key=keys["noise_key"],
         look_key=keys["look_key"],
         **numbers,
@@ -125,6 +144,12 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], low: float, high: float) ->
     """Uniform in [low, high], exactly `low` where they are equal."""
     share = jax.random.uniform(key, shape)
     return jnp.float32(low) + share * jnp.float32(high - low)
+
+
+def _at_level(drawn: jax.Array, name: str, level: float | jax.Array) -> jax.Array:
+    """What a quantity is at a level; exactly what was drawn at level 1, whatever it rounds to."""
+    off = getattr(_OFF, name)[0]
+    return jnp.where(level >= 1.0, drawn, off + level * (drawn - off))
 
 
 def describe(
@@ -139,9 +164,9 @@ def describe(
       variation: of an episode.
       cameras: names of the C cameras.
     """
-    off, result = RandomizationConfig(), {}
+    result = {}
     for name, value in variation._asdict().items():
-        if name.endswith("_key") or getattr(config, name) == getattr(off, name):
+        if name.endswith("_key") or getattr(config, name) == getattr(_OFF, name):
             continue
         for path, number in _entries(name, value, cameras).items():
             result[path] = jnp.asarray(number, jnp.float32)
@@ -194,10 +219,24 @@ def noisy_action(
     variation: Variation, spec: ActionSpec, key: jax.Array, action: jax.Array
 ) -> jax.Array:
     """An action [A] with the episode's noise on all elements that have a unit."""
+    return with_noise(variation.action_noise, spec, key, action)
+
+
+def with_noise(
+    std: float | jax.Array, spec: ActionSpec, key: jax.Array, action: jax.Array
+) -> jax.Array:
+    """An action [A] with Gaussian noise on all elements that have a unit.
+
+    Args:
+      std: standard deviation, as a share of each element's range, [].
+      spec: of the action.
+      key: PRNG key.
+      action: [A]; what comes out may lie outside its bounds.
+    """
     moving = np.asarray([unit != "1" for unit in spec.units])
     span = np.asarray(spec.maximum, np.float32) - np.asarray(spec.minimum, np.float32)
     scale = np.where(moving, span, 0.0).astype(np.float32)
-    return action + variation.action_noise * scale * jax.random.normal(key, action.shape)
+    return action + std * scale * jax.random.normal(key, action.shape)
 
 
 def noisy_proprio(

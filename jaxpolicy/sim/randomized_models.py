@@ -12,7 +12,15 @@ import numpy as np
 
 from jaxpolicy.sim.config import RandomizationConfig
 
-__all__ = ["PHYSICS", "draw_physics", "is_on", "make_pool", "perturb", "pool_values"]
+__all__ = [
+    "PHYSICS",
+    "draw_physics",
+    "is_on",
+    "make_pool",
+    "nearest_first",
+    "perturb",
+    "pool_values",
+]
 
 # Field of RandomizationConfig -> the value that changes nothing.
 PHYSICS: Mapping[str, float] = {
@@ -42,6 +50,38 @@ def pool_values(config: RandomizationConfig, size: int) -> dict[str, np.ndarray]
     rows = [draw_physics(config, i) for i in range(size)]
     names = [name for name, same in PHYSICS.items() if getattr(config, name) != (same, same)]
     return {name: np.asarray([row[name] for row in rows], np.float32) for name in names}
+
+
+def nearest_first(config: RandomizationConfig, size: int, own: int = 1) -> np.ndarray:
+    """The models of a pool in the order of their distance from what is not randomised.
+
+    The distance is the mean of |value - value that changes nothing| / width of its range,
+    over the quantities that are randomised. The world's own models take turns, so that each
+    is as frequent in any first few rounds: entry j N + s is the j-th nearest variant of own
+    model s.
+
+    Args:
+      config: ranges.
+      size: K of the pool, a multiple of N.
+      own: N, the number of the world's own models.
+
+    Returns:
+      Indices into the pool, int32 [K].
+    """
+    far = _distance(config, size).reshape(-1, own)
+    rounds = np.arange(size, dtype=np.int32).reshape(-1, own)
+    return np.take_along_axis(rounds, np.argsort(far, axis=0, kind="stable"), axis=0).reshape(-1)
+
+
+def _distance(config: RandomizationConfig, size: int) -> np.ndarray:
+    """How far each model is from what is not randomised, [K]."""
+    far = [
+        np.abs(values - PHYSICS[name]) / (high - low)
+        for name, values in pool_values(config, size).items()
+        for low, high in [getattr(config, name)]
+        if high > low
+    ]
+    return np.mean(far, axis=0) if far else np.zeros(size)
 
 
 def make_pool(

@@ -1,7 +1,7 @@
 """Where episodes' random keys come from.
 
-Collection, evaluation, reinforcement learning and evaluation while training draw their
-starts from streams that are different by construction: the key of an episode is
+Collection, evaluation, reinforcement learning, evaluation while training and DAgger draw
+their starts from streams that are different by construction: the key of an episode is
 fold_in(fold_in(key(0), stream), seed), and no two stages use the same stream. A policy is
 therefore never evaluated on a start that it was shown or chosen by, whatever the seeds are.
 """
@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = [
     "COLLECTION",
+    "DAGGER",
     "EVALUATION",
     "TRAINING",
     "VALIDATION",
@@ -23,6 +24,7 @@ COLLECTION = 1
 EVALUATION = 2
 TRAINING = 3
 VALIDATION = 4
+DAGGER = 5
 
 
 def episode_key(stream: int, seed: int | jax.Array) -> jax.Array:

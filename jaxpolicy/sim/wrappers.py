@@ -1,12 +1,13 @@
 """Wrappers around environments of the Brax Env API.
 
 Every wrapper takes and gives an environment of ONE world, except `Vmap`, which goes
-outermost. The usual order, inside out: task, Pixels, EpisodeLimit, FrameHistory,
-AutoReset, Vmap.
+outermost. The usual order, inside out: task, ExpertStarts (see starts.py), Pixels,
+EpisodeLimit, FrameHistory, ActionChunk, Curriculum, AutoReset, Vmap.
 
 Besides the Brax API an environment has `observation_specs` (tuple of ArraySpec sorted by
 name), `action_spec`, `control_hz`, `task` and `robot`; wrappers pass on what they do not
-change.
+change. Tasks with domain randomisation also have `reset_at(rng, level)`, and so does every
+wrapper around them.
 """
 
 import copy
@@ -27,8 +28,10 @@ from jaxpolicy.sim.config import RandomizationConfig
 from jaxpolicy.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera
 
 __all__ = [
+    "ActionChunk",
     "AutoReset",
     "BraxWorld",
+    "Curriculum",
     "EpisodeLimit",
     "FrameHistory",
     "Pixels",
@@ -50,12 +53,31 @@ class Vmap(Wrapper):
         """`rng`: keys [E]."""
         return jax.vmap(self.env.reset)(rng)
 
+    def reset_at(self, rng: jax.Array, level: jax.Array) -> State:
+        """`rng`: keys [E]; `level`: of randomisation, [E]."""
+        return jax.vmap(self.env.reset_at)(rng, level)
+
     def step(self, state: State, action: jax.Array) -> State:
         """`action`: [E, A]."""
         return jax.vmap(self.env.step)(state, action)
 
 
-class EpisodeLimit(Wrapper):
+class _Beginning(Wrapper):
+    """Does the same to the first state of an episode, whichever reset gave it."""
+
+    def reset(self, rng: jax.Array) -> State:
+        """A new episode."""
+        return self._begin(self.env.reset(rng))
+
+    def reset_at(self, rng: jax.Array, level: jax.Array) -> State:
+        """A new episode at a level of randomisation []."""
+        return self._begin(self.env.reset_at(rng, level))
+
+    def _begin(self, state: State) -> State:
+        return state
+
+
+class EpisodeLimit(_Beginning):
     """Ends an episode after `length` steps.
 
     info["steps"] float32 [] counts steps; info["truncation"] float32 [] is 1 where the
@@ -69,9 +91,7 @@ class EpisodeLimit(Wrapper):
             raise InputError(f"episode_length must be at least 1, got {length}")
         self.episode_length = length
 
-    def reset(self, rng: jax.Array) -> State:
-        """Starts an episode with no step taken."""
-        state = self.env.reset(rng)
+    def _begin(self, state: State) -> State:
         zero = jnp.zeros(())
         return state.replace(info={**state.info, "steps": zero, "truncation": zero})
 
@@ -104,27 +124,52 @@ class AutoReset(Wrapper):
     the ended episode, and everything else of the new one. Both branches of a select are
     computed under vmap, so each step also costs a reset; put it inside Pixels where that
     matters.
+
+    With `keep_final`, info["final_obs"] is the observation that the step led to, before any
+    reset: that of the ended episode where it ended one, else `obs`. Values at a time limit
+    are estimated from it.
     """
+
+    def __init__(self, env: Env, keep_final: bool = False):
+        """`keep_final`: whether info["final_obs"] is wanted."""
+        super().__init__(env)
+        self.keep_final = keep_final
 
     def reset(self, rng: jax.Array) -> State:
         """Starts an episode; info["restart_key"] makes the next ones."""
         key, restart_key = jax.random.split(rng)
-        state = self.env.reset(key)
-        return state.replace(info={**state.info, "restart_key": restart_key})
+        return self._with_info(self.env.reset(key), restart_key)
+
+    def reset_at(self, rng: jax.Array, level: jax.Array) -> State:
+        """Starts an episode at a level []; the next ones too, where Curriculum keeps it."""
+        key, restart_key = jax.random.split(rng)
+        return self._with_info(self.env.reset_at(key, level), restart_key)
 
     def step(self, state: State, action: jax.Array) -> State:
         """One step, then a reset where it ended the episode."""
         key, restart_key = jax.random.split(state.info["restart_key"])
-        ended = self.env.step(state.replace(done=jnp.zeros_like(state.done)), action)
-        started = self.env.reset(key)
+        info = {k: v for k, v in state.info.items() if k != "final_obs"}
+        going = state.replace(done=jnp.zeros_like(state.done), info=info)
+        ended = self.env.step(going, action)
+        started = self._restart(key, ended.info)
         info = {**_pick(ended.done, started.info, ended.info), "restart_key": restart_key}
         if "truncation" in ended.info:
             info["truncation"] = ended.info["truncation"]
+        if self.keep_final:
+            info["final_obs"] = ended.obs
         return ended.replace(
             pipeline_state=_pick(ended.done, started.pipeline_state, ended.pipeline_state),
             obs=_pick(ended.done, started.obs, ended.obs),
             info=info,
         )
+
+    def _restart(self, key: jax.Array, info: dict[str, Any]) -> State:
+        """A new episode, at the level that the world keeps where it keeps one."""
+        return self.env.reset_at(key, info["level"]) if "level" in info else self.env.reset(key)
+
+    def _with_info(self, state: State, restart_key: jax.Array) -> State:
+        kept = {"final_obs": state.obs} if self.keep_final else {}
+        return state.replace(info={**state.info, **kept, "restart_key": restart_key})
 
 
 def _pick(done: jax.Array, if_done: Any, otherwise: Any) -> Any:
@@ -134,7 +179,93 @@ def _pick(done: jax.Array, if_done: Any, otherwise: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(done > 0, a, b), if_done, otherwise)
 
 
-class FrameHistory(Wrapper):
+class Curriculum(Wrapper):
+    """Every world has a level of randomisation at which its episodes begin.
+
+    All three are float32 [] in [0, 1]:
+      info["level"]: at which the world's NEXT episode begins. It outlives AutoReset, which
+        goes around this wrapper; replace it in the state to change it.
+      info["episode_level"]: at which the running episode began.
+      metrics["level"]: at which the episode of this step began, also where the step ended it.
+    """
+
+    def __init__(self, env: Env):
+        """`env`: a task of ours, in whatever wrappers.
+
+        Raises:
+          InputError: the world has no levels of randomisation.
+        """
+        super().__init__(env)
+        if not hasattr(env.unwrapped, "reset_at"):
+            raise InputError(
+                "a curriculum of randomisation needs a task of sim.ENVIRONMENTS; "
+                f"'{env.task}' has no levels: leave the curriculum off"
+            )
+
+    def reset(self, rng: jax.Array) -> State:
+        """A new episode, at level 1."""
+        return self.reset_at(rng, 1.0)
+
+    def reset_at(self, rng: jax.Array, level: float | jax.Array) -> State:
+        """A new episode at a level [], and so will the next ones be."""
+        level = jnp.clip(jnp.asarray(level, jnp.float32), 0.0, 1.0)
+        state = self.env.reset_at(rng, level)
+        info = {**state.info, "level": level, "episode_level": level}
+        return state.replace(info=info, metrics={**state.metrics, "level": level})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One step."""
+        after = self.env.step(state, action)
+        return after.replace(metrics={**after.metrics, "level": state.info["episode_level"]})
+
+
+class ActionChunk(_Beginning):
+    """One step executes `n` actions, one after another.
+
+    An episode that ends within a chunk stays as it was at its end. `reward` and every
+    `reward/<term>` of the metrics are sums over the actions that were executed; everything
+    else (observation, success and other metrics, info) is that of the last of them. Time
+    limits inside this wrapper go on counting single actions.
+    """
+
+    def __init__(self, env: Env, n: int):
+        """`n` >= 1 actions in one step."""
+        super().__init__(env)
+        if n < 1:
+            raise InputError(f"n_action_steps must be at least 1, got {n}")
+        self.n_action_steps = n
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """`action`: [n, A], in the order of execution.
+
+        Raises:
+          InputError: another number of actions.
+        """
+        if action.ndim != 2 or len(action) != self.n_action_steps:
+            raise InputError(
+                f"a chunk has the shape [{self.n_action_steps}, {self.env.action_size}], "
+                f"got {list(action.shape)}"
+            )
+        nothing = jax.tree.map(jnp.zeros_like, _rewards(state))
+        execute = functools.partial(_execute, self.env)
+        (state, (reward, terms)), _ = jax.lax.scan(execute, (state, nothing), action)
+        return state.replace(reward=reward, metrics={**state.metrics, **terms})
+
+
+def _rewards(state: State) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The reward and its terms."""
+    return state.reward, {k: v for k, v in state.metrics.items() if k.startswith("reward/")}
+
+
+def _execute(env: Env, carried: tuple[State, Any], action: jax.Array) -> tuple[Any, None]:
+    """One action [A] of a chunk, and what it adds to the rewards; nothing after an end."""
+    before, total = carried
+    live, after = before.done == 0, env.step(before, action)
+    total = jax.tree.map(lambda t, r: t + jnp.where(live, r, 0.0), total, _rewards(after))
+    return (jax.tree.map(lambda a, b: jnp.where(live, a, b), after, before), total), None
+
+
+class FrameHistory(_Beginning):
     """Observations become the last `n` ones, each [n, ...], oldest first.
 
     At the start the first observation is repeated, as in `chunking.History`.
@@ -155,9 +286,7 @@ class FrameHistory(Wrapper):
             dataclasses.replace(s, shape=(n, *s.shape)) for s in self.env.observation_specs
         )
 
-    def reset(self, rng: jax.Array) -> State:
-        """First observation, n times."""
-        state = self.env.reset(rng)
+    def _begin(self, state: State) -> State:
         repeated = jax.tree.map(lambda x: jnp.stack([x] * self.n_obs_steps), state.obs)
         return state.replace(obs=repeated)
 
@@ -170,7 +299,7 @@ class FrameHistory(Wrapper):
         return state.replace(obs=obs)
 
 
-class Pixels(Wrapper):
+class Pixels(_Beginning):
     """Adds `image/<camera>` uint8 [size, size, 3] to the observation.
 
     Under vmap pictures are drawn in chunks of about 64k pixels, which keeps them in a
@@ -211,9 +340,8 @@ class Pixels(Wrapper):
         """Shape of every observation."""
         return {s.name: s.shape for s in self.observation_specs}
 
-    def reset(self, rng: jax.Array) -> State:
-        """Starts an episode and draws it."""
-        return self._observe(self.env.reset(rng))
+    def _begin(self, state: State) -> State:
+        return self._observe(state)
 
     def step(self, state: State, action: jax.Array) -> State:
         """One step, then its pictures."""
@@ -260,11 +388,14 @@ class Pixels(Wrapper):
         look = self._scene.appearance
         if not self._varies:
             return look
-        return looks.appearance(look, self._randomization, self._variation(pipeline_state))
+        level = pipeline_state.memory["level"]
+        return looks.appearance(look, self._randomization, self._variation(pipeline_state), level)
 
     def _variation(self, pipeline_state: Any) -> randomization.Variation:
-        words = pipeline_state.memory["variation"]
-        return randomization.unpack(self._randomization, words, self.env.scene.model.ncam)
+        memory, cameras = pipeline_state.memory, self.env.scene.model.ncam
+        return randomization.unpack(
+            self._randomization, memory["variation"], cameras, memory["level"]
+        )
 
     def _picture(
         self, scene: render.RenderScene, poses: Any, camera: tuple, look: render.Appearance

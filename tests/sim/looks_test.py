@@ -77,6 +77,25 @@ def test_light_and_sensor_by_hand(look):
     np.testing.assert_array_equal(new.rgb, look.rgb)
 
 
+def test_levels_scale_colours_and_the_probability_of_textures(look):
+    config = RandomizationConfig(colour=(-0.2, 0.2), texture=1.0)
+    keys = jax.random.split(jax.random.key(0), 60)
+
+    def at(level):
+        return jax.vmap(
+            lambda k: looks.appearance(look, config, randomization.draw(config, k, 2), level)
+        )(keys)
+
+    none, some, full = (at(jnp.float32(v)) for v in (0.0, 0.25, 1.0))
+    np.testing.assert_array_equal(none.rgb, np.broadcast_to(look.rgb, none.rgb.shape))
+    inside = (np.asarray(full.rgb) > 0.0) & (np.asarray(full.rgb) < 1.0)
+    shift = np.asarray(full.rgb - none.rgb)
+    np.testing.assert_allclose((some.rgb - none.rgb)[inside], 0.25 * shift[inside], atol=1e-6)
+    for new, share in ((none, 0.0), (some, 0.25), (full, 1.0)):
+        patterned = np.any(new.squares != look.squares, axis=-1) | (new.grain != look.grain)
+        assert abs(np.asarray(patterned).mean() - share) < 0.06
+
+
 def test_camera_moves_and_turns_about_its_own_axes():
     config = RandomizationConfig(camera_position=(0.1, 0.1), field_of_view=(2.0, 2.0))
     variation = randomization.draw(config, jax.random.key(0), 1)

@@ -65,6 +65,42 @@ def test_an_episodes_words_give_its_variation_again():
     np.testing.assert_allclose(jitted.camera_position, first.camera_position, rtol=1e-6)
 
 
+def test_level_one_is_what_is_configured_bit_for_bit():
+    key = jax.random.key(5)
+    drawn = randomization.draw(STRONG, key, 2)
+    # Each quantity has a key of its own, by its place, and is uniform in its range.
+    keys = jax.random.split(key, 17)
+    for i, (name, value) in enumerate(drawn._asdict().items()):
+        if name.endswith("_key"):
+            np.testing.assert_array_equal(jax.random.key_data(value), jax.random.key_data(keys[i]))
+        elif name == "action_delay":
+            assert value == jax.random.randint(keys[i], (), 0, 2)
+        else:
+            low, high = getattr(STRONG, name)
+            share = jax.random.uniform(keys[i], value.shape)
+            expected = jnp.float32(low) + share * jnp.float32(high - low)
+            np.testing.assert_array_equal(value, expected, err_msg=name)
+
+
+def test_levels_narrow_every_range():
+    key, late = jax.random.key(5), dataclasses.replace(STRONG, action_delay=(5, 5))
+    none, some, full = (randomization.draw(late, key, 2, jnp.float32(v)) for v in (0.0, 0.3, 1.0))
+    for name, off, part, value in zip(full._fields, none, some, full, strict=True):
+        if name.endswith("_key"):
+            np.testing.assert_array_equal(jax.random.key_data(off), jax.random.key_data(value))
+            continue
+        same = getattr(OFF, name)[0]
+        np.testing.assert_array_equal(off, same, err_msg=name)
+        if name != "action_delay":
+            np.testing.assert_allclose(part, same + 0.3 * (value - same), rtol=1e-5, atol=1e-7)
+    # .3 * 5 = 1.5 steps, rounded to even.
+    assert [int(v.action_delay) for v in (none, some, full)] == [0, 2, 5]
+    assert some.action_delay.dtype == jnp.int32
+    words = randomization.pack_key(key)
+    half = randomization.unpack(STRONG, words, 2, 0.5)
+    np.testing.assert_allclose(half.blur, randomization.unpack(STRONG, words, 2).blur / 2)
+
+
 def test_quantities_are_independent():
     drawn = draw_many(STRONG)
     columns = np.stack([drawn.exposure, drawn.ambient, drawn.light_intensity, drawn.blur])

@@ -141,6 +141,26 @@ def test_pool_is_a_function_of_seed_and_index(model):
     assert len(np.unique(values["mass"])) == 7
 
 
+def test_pool_in_the_order_of_its_distance_from_nominal():
+    config = dataclasses.replace(CONFIG, models=6)
+    values = randomized_models.pool_values(config, 6)
+    # Widths: 1.5 of the mass, .2 of the gains.
+    far = (np.abs(values["mass"] - 1) / 1.5 + np.abs(values["gains"] - 1) / 0.2) / 2
+    order = randomized_models.nearest_first(config, 6)
+    assert sorted(order) == list(range(6))
+    assert (np.diff(far[order]) >= 0).all()
+    # Two own models take turns, each with its nearest variants first.
+    turns = randomized_models.nearest_first(config, 6, own=2)
+    assert list(turns % 2) == [0, 1] * 3
+    for own in range(2):
+        assert (np.diff(far[turns[own::2]]) >= 0).all()
+    off = randomized_models.nearest_first(RandomizationConfig(), 3, own=3)
+    assert list(off) == [0, 1, 2]
+    # A quantity that has one value leaves models equally far.
+    fixed = randomized_models.nearest_first(RandomizationConfig(mass=(2.0, 2.0)), 3)
+    assert list(fixed) == [0, 1, 2]
+
+
 def test_values_cover_their_range():
     values = randomized_models.pool_values(dataclasses.replace(CONFIG, models=400), 400)["mass"]
     # Uniform on [.5, 2]: quarters of 100 +- 5 standard deviations of 8.7.

@@ -6,12 +6,13 @@ from jaxpolicy.sim import streams
 
 def test_streams_share_no_key_whatever_the_seeds():
     seeds = np.arange(2000)
+    names = ("COLLECTION", "EVALUATION", "TRAINING", "VALIDATION", "DAGGER")
     keys = [
-        np.asarray(jax.random.key_data(streams.episode_keys(s, seeds)))
-        for s in (streams.COLLECTION, streams.EVALUATION, streams.TRAINING, streams.VALIDATION)
+        np.asarray(jax.random.key_data(streams.episode_keys(getattr(streams, name), seeds)))
+        for name in names
     ]
     found = {tuple(k) for part in keys for k in part}
-    assert len(found) == 4 * len(seeds)
+    assert len(found) == len(names) * len(seeds)
 
 
 def test_keys_of_many_are_those_of_each():

@@ -7,6 +7,7 @@ import pytest
 
 from jaxpolicy import sim
 from jaxpolicy.sim import render, wrappers
+from jaxpolicy.sim.config import RandomizationConfig
 from jaxpolicy.specs import InputError
 from tests.fake_env import PointEnv
 
@@ -87,6 +88,133 @@ def test_auto_reset_runs_in_scan_under_vmap():
     assert (np.asarray(done) == expected[:, None]).all()
 
 
+def test_auto_reset_keeps_the_final_observation_where_asked_for():
+    limited = wrappers.EpisodeLimit(PointEnv(), 2)
+    move = jnp.asarray([0.1, 0.0, 1.0])
+    states = run(wrappers.AutoReset(limited, keep_final=True), jax.random.key(0), [move] * 3)
+    plain = run(wrappers.AutoReset(limited), jax.random.key(0), [move] * 3)
+    alone = run(limited, jax.random.split(jax.random.key(0))[0], [move] * 2)
+    for state, same in zip(states, plain, strict=True):
+        final = state.info["final_obs"]
+        assert set(final) == set(state.obs)
+        np.testing.assert_array_equal(state.obs["proprio"], same.obs["proprio"])
+        assert "final_obs" not in same.info
+    np.testing.assert_array_equal(states[1].info["final_obs"]["proprio"], states[1].obs["proprio"])
+    # The second step ends the episode: what it led to, not where the next one begins.
+    final = states[2].info["final_obs"]["proprio"]
+    np.testing.assert_array_equal(final, alone[2].obs["proprio"])
+    assert not (final == states[2].obs["proprio"]).any()
+    np.testing.assert_array_equal(states[3].info["final_obs"]["proprio"], states[3].obs["proprio"])
+
+
+def test_a_chunk_is_its_actions_one_after_another():
+    env = wrappers.EpisodeLimit(PointEnv(), 9)
+    actions = jnp.asarray([[0.1, 0.0, 1.0], [0.0, 0.1, 1.0], [-0.1, 0.1, 1.0]])
+    single = run(env, jax.random.key(0), actions)
+    chunked = run(wrappers.ActionChunk(env, 3), jax.random.key(0), [actions])[-1]
+    np.testing.assert_allclose(chunked.obs["proprio"], single[-1].obs["proprio"], rtol=1e-6)
+    total = sum(float(s.reward) for s in single[1:])
+    assert float(chunked.reward) == pytest.approx(total)
+    assert float(chunked.metrics["reward/distance"]) == pytest.approx(total)
+    assert float(chunked.info["steps"]) == 3
+    assert chunked.metrics["held"] == single[-1].metrics["held"]
+
+
+def test_a_chunk_stops_where_the_episode_ends():
+    env = wrappers.EpisodeLimit(PointEnv(), 2)
+    actions = jnp.tile(jnp.asarray([0.1, 0.0, 1.0]), (3, 1))
+    single = run(env, jax.random.key(0), actions[:2])
+    chunked = run(wrappers.ActionChunk(env, 3), jax.random.key(0), [actions] * 2)
+    np.testing.assert_allclose(chunked[1].obs["proprio"], single[2].obs["proprio"], rtol=1e-6)
+    assert float(chunked[1].reward) == pytest.approx(float(single[1].reward + single[2].reward))
+    assert [float(chunked[1].info[k]) for k in ("steps", "truncation")] == [2, 1]
+    # Nothing more happens, and nothing is earned.
+    assert [float(x) for x in (chunked[1].done, chunked[2].done, chunked[2].reward)] == [1, 1, 0]
+    np.testing.assert_array_equal(chunked[2].obs["proprio"], chunked[1].obs["proprio"])
+
+
+def test_chunks_start_anew_after_an_end():
+    env = wrappers.ActionChunk(wrappers.EpisodeLimit(PointEnv(), 4), 3)
+    env = wrappers.Vmap(wrappers.AutoReset(env, keep_final=True))
+    state = env.reset(jax.random.split(jax.random.key(0), 2))
+    done = []
+    for _ in range(4):
+        state = jax.jit(env.step)(state, jnp.zeros((2, 3, 3)))
+        done.append(float(state.done[0]))
+    # Three actions, then one, then anew.
+    assert done == [0, 1, 0, 1]
+
+
+def test_chunks_have_their_shape_even_of_one_action():
+    env = wrappers.ActionChunk(PointEnv(), 1)
+    state = env.reset(jax.random.key(0))
+    assert env.step(state, STILL[None]).reward.shape == ()
+    assert env.observation_specs == PointEnv.observation_specs
+    for wrong in (STILL, jnp.zeros((2, 3))):
+        with pytest.raises(InputError, match=r"a chunk has the shape \[1, 3\]"):
+            env.step(state, wrong)
+    with pytest.raises(InputError, match="n_action_steps must be at least 1, got 0"):
+        wrappers.ActionChunk(PointEnv(), 0)
+
+
+class Leveled(PointEnv):
+    """Starts as far from the middle as its level says."""
+
+    def reset(self, rng):
+        return self.reset_at(rng, 1.0)
+
+    def reset_at(self, rng, level):
+        state = super().reset(rng)
+        point, goal = state.pipeline_state
+        obs = {**state.obs, "proprio": level * point}
+        return state.replace(pipeline_state=(level * point, goal), obs=obs)
+
+
+def test_every_wrapper_passes_levels_on():
+    env = wrappers.EpisodeLimit(Leveled(), 3)
+    env = wrappers.AutoReset(wrappers.ActionChunk(wrappers.FrameHistory(env, 2), 1), True)
+    state = wrappers.Vmap(env).reset_at(
+        jax.random.split(jax.random.key(0), 2), jnp.asarray([0.0, 1.0])
+    )
+    assert state.obs["proprio"].shape == (2, 2, 2)
+    np.testing.assert_array_equal(state.obs["proprio"][0], 0.0)
+    assert (state.obs["proprio"][1] != 0.0).all()
+    assert {"steps", "truncation", "restart_key", "final_obs"} <= set(state.info)
+    one, same = env.reset_at(jax.random.key(1), 1.0), env.reset(jax.random.key(1))
+    np.testing.assert_array_equal(one.obs["proprio"], same.obs["proprio"])
+
+
+def test_a_curriculum_keeps_the_level_of_each_world():
+    env = wrappers.Curriculum(wrappers.EpisodeLimit(Leveled(), 2))
+    env = wrappers.Vmap(wrappers.AutoReset(env))
+    levels = jnp.asarray([0.0, 1.0])
+    state = env.reset_at(jax.random.split(jax.random.key(0), 2), levels)
+    step = jax.jit(env.step)
+    for _ in range(2):
+        state = step(state, jnp.zeros((2, 3)))
+    # The second step ended both, and the next began at the same levels.
+    assert (state.done == 1).all()
+    np.testing.assert_array_equal(state.info["level"], levels)
+    np.testing.assert_array_equal(state.obs["proprio"][0], 0.0)
+    assert (state.obs["proprio"][1] != 0.0).all()
+    # Levels change at the next start; metrics stay with the episode that they are of.
+    state = state.replace(info={**state.info, "level": levels[::-1]})
+    for _ in range(2):
+        state = step(state, jnp.zeros((2, 3)))
+        np.testing.assert_array_equal(state.metrics["level"], levels)
+    np.testing.assert_array_equal(state.info["episode_level"], levels[::-1])
+    np.testing.assert_array_equal(state.obs["proprio"][1], 0.0)
+    state = step(state, jnp.zeros((2, 3)))
+    np.testing.assert_array_equal(state.metrics["level"], levels[::-1])
+
+
+def test_a_curriculum_begins_with_everything():
+    state = wrappers.Curriculum(Leveled()).reset(jax.random.key(0))
+    assert [float(state.info[k]) for k in ("level", "episode_level")] == [1, 1]
+    with pytest.raises(InputError, match="'point' has no levels"):
+        wrappers.Curriculum(PointEnv())
+
+
 def test_history_repeats_the_first_observation_then_shifts():
     env = wrappers.FrameHistory(PointEnv(), 3)
     move = jnp.asarray([0.1, 0.0, 1.0])
@@ -140,6 +268,21 @@ def test_pixels_draws_the_state_after_each_step(bare):
     found = np.asarray(after.obs["image/wrist"])
     assert found.std() > 10
     assert (found != np.asarray(expected)).mean() < 0.01
+
+
+def test_pictures_follow_the_level(bare):
+    """At level 0 they are those of a world where nothing is randomised."""
+    config = RandomizationConfig(
+        colour=(-0.3, 0.3), texture=0.9, exposure=(0.5, 0.8), camera_position=(0.02, 0.05)
+    )
+    varied = wrappers.Pixels(sim.make("lift", randomization=config), ("front",), 16)
+    keys, levels = jnp.stack([jax.random.key(2)] * 3), jnp.asarray([0.0, 0.3, 1.0])
+    state = jax.jit(jax.vmap(varied.reset_at))(keys, levels).pipeline_state
+    found = wrappers.draw(varied, state)["image/front"].astype(float)
+    plain = wrappers.draw(wrappers.Pixels(bare, ("front",), 16), state)["image/front"]
+    error = np.abs(np.asarray(found) - np.asarray(plain, float)).mean(axis=(1, 2, 3))
+    assert error[0] < 0.5
+    assert 2 < error[1] < 0.7 * error[2]
 
 
 def number(state):

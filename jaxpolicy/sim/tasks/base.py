@@ -144,12 +144,31 @@ class ManipulationEnv(Env):
     # The Brax interface.
 
     def reset(self, rng: jax.Array) -> State:
-        """A new episode."""
-        state = self._start(rng)
+        """A new episode, with all the randomisation that is configured."""
+        return self.reset_at(rng, 1.0)
+
+    def reset_at(self, rng: jax.Array, level: float | jax.Array) -> State:
+        """A new episode with less randomisation.
+
+        Args:
+          rng: PRNG key.
+          level: [] in [0, 1]. What is drawn for an episode is drawn from ranges that are as
+            much narrower (see randomization.py), and its model is among the share of the pool
+            that is nearest to what is not randomised. Level 1 is `reset`.
+        """
+        state = self._start(rng, jnp.clip(jnp.asarray(level, jnp.float32), 0.0, 1.0))
+        targets = control.initial_targets(self.arm, state.qpos)
+        return self.begin(state.replace(memory={**state.memory, "targets": targets}))
+
+    def begin(self, state: physics.PhysicsState) -> State:
+        """The first state of an episode that begins in a physics state, whatever led there.
+
+        Nothing has been earned and nothing has gone wrong yet. What the robot is doing, what is
+        asked for and what is randomised stay as the physics state has them.
+        """
         facts = self.facts(state)
         zero = jnp.zeros((), jnp.float32)
         memory = {
-            "targets": control.initial_targets(self.arm, state.qpos),
             "held": zero,
             "incidents": incidents.initial(self.objects_of(facts), self.wanted(state)),
         }
@@ -313,7 +332,7 @@ class ManipulationEnv(Env):
         name = self.config.text_encoder or ("hash" if len(self.instructions) > 1 else "")
         return text.get(name).encode(self.instructions) if name else None
 
-    def _start(self, rng: jax.Array) -> physics.PhysicsState:
+    def _start(self, rng: jax.Array, level: jax.Array) -> physics.PhysicsState:
         """Draws the model where there are several, the start, and what else varies."""
         n = len(self.randomizer.models)
         if self.randomizer.is_on:
@@ -321,11 +340,11 @@ class ManipulationEnv(Env):
         variant = jnp.zeros((), jnp.int32)
         if n > 1:
             rng, key_variant = jax.random.split(rng)
-            variant = jax.random.randint(key_variant, (), 0, n)
+            variant = self.randomizer.draw_model(key_variant, level)
         state = self._on_the_table(self.start(rng, variant))
         if not self.randomizer.is_on:
             return state
-        memory = self.randomizer.begin(key, self._idle(state))
+        memory = self.randomizer.begin(key, self._idle(state), level)
         return state.replace(memory={**state.memory, **memory})
 
     def _on_the_table(self, state: physics.PhysicsState) -> physics.PhysicsState:

@@ -4,14 +4,15 @@ Where nothing is randomised it carries nothing, and the world computes what it w
 compute without it, bit for bit.
 
 Keys of `PhysicsState.memory` that are its own: `variation` uint32 [2] (see
-randomization.pack_key), `step` int32 [] (control steps so far) and `pending` [D, A]
-(actions that are not executed yet).
+randomization.pack_key), `level` [] (of randomisation, 1 for all of it), `step` int32 []
+(control steps so far) and `pending` [D, A] (actions that are not executed yet).
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxpolicy.sim import physics, randomization, randomized_models, scene
 from jaxpolicy.sim.config import RandomizationConfig
@@ -20,6 +21,8 @@ from jaxpolicy.specs import ActionSpec, ArraySpec
 __all__ = ["Randomizer"]
 
 Memory = dict[str, Any]
+
+_ROUNDING = 1e-4  # a level times a number of models that is this little above a whole one
 
 
 class Randomizer:
@@ -41,6 +44,8 @@ class Randomizer:
         self.config = config
         self.models = randomized_models.make_pool(built.models, config)
         self._values = randomized_models.pool_values(config, len(self.models))
+        self._own = len(built.models)
+        self._order = randomized_models.nearest_first(config, len(self.models), self._own)
         self._cameras = built.cameras
         self._action_spec, self._proprio_spec = action_spec, proprio_spec
         self._is_on = randomization.is_on(config)
@@ -56,13 +61,49 @@ class Randomizer:
             return jnp.ones(())
         return jnp.asarray(self._values["object_size"])[variant]
 
-    def begin(self, key: jax.Array, idle: jax.Array) -> Memory:
-        """Memory of a new episode; `idle` [A] is executed until the first action is due."""
+    def models_at(self, level: jax.Array) -> jax.Array:
+        """How many models an episode at a level may have, the nearest ones, int32 [].
+
+        As many of each of the world's own models, and at least one.
+        """
+        each = len(self.models) // self._own
+        some = jnp.clip(jnp.ceil(level * each - _ROUNDING), 1, each)
+        return self._own * some.astype(jnp.int32)
+
+    def rank(self, variant: jax.Array) -> jax.Array:
+        """Place of models among all, the nearest first: an episode has one below `models_at`.
+
+        Args:
+          variant: which models of the pool, int32 of any shape.
+        """
+        return jnp.asarray(np.argsort(self._order), jnp.int32)[variant]
+
+    def draw_model(self, key: jax.Array, level: jax.Array) -> jax.Array:
+        """Which model an episode at a level has, int32 []."""
+        i = jax.random.randint(key, (), 0, self.models_at(level))
+        # All models in their own order at level 1, so that this is as without levels.
+        return jnp.where(level >= 1.0, i, jnp.asarray(self._order)[i])
+
+    def at_level(self, state: physics.PhysicsState, level: jax.Array) -> physics.PhysicsState:
+        """A state of an episode with the same numbers drawn, but at another level."""
+        if not self._is_on:
+            return state
+        return state.replace(memory={**state.memory, "level": level})
+
+    def begin(self, key: jax.Array, idle: jax.Array, level: jax.Array) -> Memory:
+        """Memory of a new episode.
+
+        Args:
+          key: PRNG key.
+          idle: the action that is executed until the first one is due, [A].
+          level: of randomisation, float32 [].
+        """
         if not self._is_on:
             return {}
         delay = self.config.action_delay[1]
         return {
             "variation": randomization.pack_key(key),
+            "level": level,
             "step": jnp.zeros((), jnp.int32),
             "pending": jnp.tile(idle, (delay, 1)),
         }
@@ -96,4 +137,5 @@ class Randomizer:
         return named | randomization.describe(self.config, variation, self._cameras)
 
     def _variation(self, memory: Memory) -> randomization.Variation:
-        return randomization.unpack(self.config, memory["variation"], len(self._cameras))
+        cameras = len(self._cameras)
+        return randomization.unpack(self.config, memory["variation"], cameras, memory["level"])

@@ -41,6 +41,23 @@ def test_instructions_become_vectors_where_asked_for():
     assert [s.name for s in env.observation_specs] == ["language", "privileged", "proprio"]
 
 
+def test_an_episode_may_begin_in_any_physics_state():
+    env = sim.make("lift")
+    state, step = jax.jit(env.reset)(jax.random.key(0)), jax.jit(env.step)
+    for _ in range(3):
+        state = step(state, jnp.array([0.02, 0.0, -0.02, 0.1, 0.0]))
+    assert float(state.info["facts"]["closed"]) == 1.0
+    first = env.begin(state.pipeline_state)
+    assert jax.tree.structure(first) == jax.tree.structure(state)
+    np.testing.assert_allclose(first.obs["privileged"], state.obs["privileged"], atol=1e-6)
+    np.testing.assert_array_equal(first.pipeline_state.qvel, state.pipeline_state.qvel)
+    before, after = state.pipeline_state.memory, first.pipeline_state.memory
+    np.testing.assert_array_equal(before["targets"], after["targets"])
+    assert float(first.info["facts"]["closed"]) == float(first.reward) == 0.0
+    assert set(first.metrics) == set(state.metrics)
+    assert not any(float(v) for v in first.metrics.values())
+
+
 def test_noop_holds_still():
     env = sim.make("lift")
     state, step = env.reset(jax.random.key(0)), jax.jit(env.step)

@@ -8,6 +8,7 @@ import pytest
 from jaxpolicy import sim
 from jaxpolicy.sim import wrappers
 from jaxpolicy.sim.config import STRONG, RandomizationConfig
+from jaxpolicy.sim.randomized_models import PHYSICS
 from jaxpolicy.sim.tasks.randomizer import Randomizer
 
 N = 24
@@ -96,11 +97,67 @@ def test_physics_alone_needs_no_memory():
     assert len(env.physics.models) == 3
 
 
+def start_at(env, level):
+    keys = jax.random.split(jax.random.key(0), N)
+    return jax.jit(jax.vmap(env.reset_at, (0, None)))(keys, jnp.float32(level))
+
+
+def test_level_one_is_what_it_was_without_levels(env, states):
+    keys = jax.random.split(jax.random.key(0), N)
+    for i, key in enumerate(keys):
+        rng, key_rest = jax.random.split(key)
+        _, key_variant = jax.random.split(rng)
+        state = jax.tree.map(lambda x, i=i: x[i], states[0].pipeline_state)
+        assert state.variant == jax.random.randint(key_variant, (), 0, 65)
+        words = jax.random.bits(key_rest, (2,), jnp.uint32)
+        np.testing.assert_array_equal(state.memory["variation"], words)
+        assert state.memory["level"] == 1.0
+    plain = jax.jit(jax.vmap(env.reset))(keys)
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(start_at(env, 1.0)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_level_zero_is_nearly_the_nominal_world(env):
+    state = start_at(env, 0.0)
+    for name, values in state.info["variation"].items():
+        field = name.split("/")[0]
+        if field not in PHYSICS:
+            nominal = getattr(RandomizationConfig(), field)[0]
+            np.testing.assert_array_equal(values, nominal, err_msg=name)
+    np.testing.assert_array_equal(state.obs["proprio"][:, :7], state.pipeline_state.qpos[:, :7])
+    # One model of each of the five shapes, the nearest.
+    variants = np.unique(state.pipeline_state.variant)
+    assert sorted(variants % 5) == list(range(5))
+    assert (env.randomizer.rank(state.pipeline_state.variant) < 5).all()
+
+
+def test_levels_allow_a_share_of_the_models(env):
+    allowed = [int(env.randomizer.models_at(jnp.float32(v))) for v in (0.0, 0.1, 0.5, 1.0)]
+    # 13 of each of 5 shapes: at .1 ceil(1.3) = 2, at .5 ceil(6.5) = 7.
+    assert allowed == [5, 10, 35, 65]
+    state = start_at(env, 0.5)
+    assert (env.randomizer.rank(state.pipeline_state.variant) < 35).all()
+    full = start_at(env, 1.0)
+    np.testing.assert_array_equal(
+        state.pipeline_state.memory["variation"], full.pipeline_state.memory["variation"]
+    )
+    # A factor with range (.6, 1.4) is half as far from 1.
+    half, whole = (s.info["variation"]["exposure"] for s in (state, full))
+    np.testing.assert_allclose(half - 1, (whole - 1) / 2, atol=1e-6)
+
+
+def test_a_level_goes_on_through_steps(env):
+    state = start_at(env, 0.0)
+    after = jax.jit(jax.vmap(env.step))(state, jnp.zeros((N, 5)))
+    np.testing.assert_array_equal(after.pipeline_state.memory["level"], 0.0)
+    np.testing.assert_array_equal(after.obs["proprio"][:, :7], after.pipeline_state.qpos[:, :7])
+
+
 def test_actions_come_late(env):
     config = RandomizationConfig(action_delay=(2, 2))
     late = Randomizer(config, env.scene, env.action_spec, env.observation_specs[-1])
     idle, executed = jnp.full(5, -1.0), []
-    memory = late.begin(jax.random.key(0), idle)
+    memory = late.begin(jax.random.key(0), idle, jnp.ones(()))
     for t in range(4):
         changed, action = late.act(memory, jnp.full(5, float(t)))
         memory = {**memory, **changed}
