@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolicy import schema
-from jaxpolicy.collect.config import CollectConfig
+from jaxpolicy.collect.config import CollectConfig, DaggerConfig
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.export.config import ExportConfig
 from jaxpolicy.schema import InputError
@@ -26,6 +26,7 @@ class ExperimentConfig(TrainConfig):
 
     Attributes:
       collect: how demonstrations are made when `dataset` is "".
+      dagger: rounds of relabelling, see dagger.py.
       evaluation: closed-loop evaluation.
       export: artefacts to write.
       min_success: share of successes that the pipeline's gate asks for.
@@ -35,6 +36,7 @@ class ExperimentConfig(TrainConfig):
     """
 
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
+    dagger: DaggerConfig = dataclasses.field(default_factory=DaggerConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     min_success: float = 0.8

@@ -1,13 +1,16 @@
-"""Configuration of scripted collection."""
+"""Configuration of scripted collection and of DAgger."""
 
 import dataclasses
 
 from jaxpolicy.specs import InputError
 
-__all__ = ["CollectConfig"]
+__all__ = ["BETA_SCHEDULES", "MIXINGS", "CollectConfig", "DaggerConfig"]
 
 MAX_SEED = 4_000
 SEED_STRIDE = 1_000_000
+
+BETA_SCHEDULES = ("first", "exponential", "linear", "constant")
+MIXINGS = ("step", "episode")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +67,47 @@ class CollectConfig:
     def attempts(self) -> int:
         """Attempts before giving up."""
         return self.max_attempts or 4 * self.n_episodes
+
+
+@dataclasses.dataclass(frozen=True)
+class DaggerConfig:
+    """Rounds in which an expert labels what the learner runs into, see collect/dagger.py.
+
+    Attributes:
+      rounds: after the demonstrations, which are round 0.
+      episodes_per_round: episodes driven in each; all are kept, failed ones too.
+      schedule: share of the expert in round i, beta_i, where beta_0 = 1 (the expert alone):
+        "first": 0, the learner alone; "exponential": beta^i; "linear": 1 - i / rounds;
+        "constant": beta.
+      beta: in [0, 1], see `schedule`.
+      mixing: whether the coin that lets the expert act with probability beta_i is thrown at
+        every "step" or once per "episode".
+      tail_steps: steps recorded after the step that first satisfies the success predicate.
+      batch: environments stepped at once; 1 for a person.
+      eval_episodes: episodes of the validation stream that judge each round.
+    """
+
+    rounds: int = 5
+    episodes_per_round: int = 20
+    schedule: str = "first"
+    beta: float = 0.5
+    mixing: str = "step"
+    tail_steps: int = 14
+    batch: int = 20
+    eval_episodes: int = 100
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", BETA_SCHEDULES), ("mixing", MIXINGS)):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"dagger.{name} must be one of {known}, got '{getattr(self, name)}'"
+                )
+        for name in ("rounds", "episodes_per_round", "batch", "eval_episodes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"dagger.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 <= self.beta <= 1.0:
+            raise InputError(f"dagger.beta must lie in [0, 1], got {self.beta}")
+        if self.tail_steps < 0:
+            raise InputError("dagger.tail_steps must not be negative")
+        if self.rounds * self.episodes_per_round > SEED_STRIDE:
+            raise InputError(f"dagger: at most {SEED_STRIDE} episodes over all rounds")

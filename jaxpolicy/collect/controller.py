@@ -10,7 +10,7 @@ Axis letters: T steps, E worlds at once, A action.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,25 @@ from jaxpolicy.sim import streams, worlds, wrappers
 from jaxpolicy.sim.worlds import Controller, World, Worlds
 from jaxpolicy.types import Episode
 
-__all__ = ["SELF_PLAY", "collect", "dataset_spec"]
+__all__ = ["SELF_PLAY", "Plan", "collect", "dataset_spec", "drive"]
 
 SELF_PLAY = Origin("self_play", "controller")
+
+
+class Plan(NamedTuple):
+    """E episodes to run.
+
+    Attributes:
+      seeds: of the episodes, int [E].
+      keys: their random keys, [E].
+      tail_steps: steps wanted after the first success.
+      length: steps at most.
+    """
+
+    seeds: np.ndarray
+    keys: jax.Array
+    tail_steps: int
+    length: int
 
 
 def collect(
@@ -71,20 +87,46 @@ def _run(
     length: int,
     seeds: np.ndarray,
 ) -> Trace:
-    """E episodes in step with each other, until nothing of any of them is wanted."""
-    keys = jax.vmap(jax.random.split)(streams.episode_keys(streams.COLLECTION, seeds))
+    keys = streams.episode_keys(streams.COLLECTION, seeds)
+    execute = functools.partial(_executed, world, config)
+    plan = Plan(seeds, keys, config.tail_steps, length)
+    return drive(world, opened, controller, execute, plan)
+
+
+def drive(
+    world: Env | World,
+    opened: Worlds,
+    controller: Controller,
+    execute: Callable[[jax.Array, int, np.ndarray], np.ndarray],
+    plan: Plan,
+) -> Trace:
+    """E episodes in step with each other, until nothing of any of them is wanted.
+
+    Args:
+      world: one world.
+      opened: E of them.
+      controller: whose actions are recorded.
+      execute: (keys [E], step t, recorded actions [E, A]) -> what is executed instead,
+        within the limits.
+      plan: see Plan.
+
+    Raises:
+      InputError: an action of another shape, or NaN.
+    """
+    keys = jax.vmap(jax.random.split)(plan.keys)
     state = opened.reset(keys[:, 0])
-    controller.reset(len(seeds))
+    controller.reset(len(plan.seeds))
     steps: list[Trace] = []
-    wanted = np.full(len(seeds), length)
+    wanted = np.full(len(plan.seeds), plan.length)
     while len(steps) < wanted.max():
         observation = {s.name: np.asarray(state.obs[s.name]) for s in world.observation_specs}
         action = controller.act(observation)
-        action = worlds.check_action(world.action_spec, action, seeds, len(steps))
+        action = worlds.check_action(world.action_spec, action, plan.seeds, len(steps))
         action, _ = worlds.clip_action(world.action_spec, action)
-        state = opened.step(state, _executed(world, config, keys[:, 1], len(steps), action))
+        state = opened.step(state, execute(keys[:, 1], len(steps), action))
         steps.append(_step(observation, action, state))
-        wanted = np.minimum(wanted, _last(steps[-1], len(steps), config.tail_steps, length))
+        last = _last(steps[-1], len(steps), plan.tail_steps, plan.length)
+        wanted = np.minimum(wanted, last)
     return jax.tree.map(lambda *xs: np.stack(xs), *steps)
 
 

@@ -1,0 +1,46 @@
+"""DAgger of every task: few clean demonstrations, then rounds labelled by the scripted expert.
+
+COMMAND   python -m launch.dagger --config=configs/dagger.py:lift --workdir=runs/dagger_lift
+          (three seeds: --config.seeds=3)
+HARDWARE  2 CPU cores
+MINUTES   see docs/dagger.md
+EXPECTED  success after the rounds at least 15 points above that of the demonstrations
+VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :lift
+          :TASK:debug      every stage in about a minute; the policies are not expected to work
+
+Demonstrations are 50 and undisturbed, as people's are: they show no way back from a mistake. The
+network and its settings are those of configs/bc.py.
+"""
+
+from dataclasses import replace
+
+import ml_collections
+
+from configs import bc, common, tasks
+from jaxpolicy.collect.config import CollectConfig, DaggerConfig
+from jaxpolicy.experiment import ExperimentConfig
+
+
+def full(task: ExperimentConfig) -> ExperimentConfig:
+    """As it is meant to be run on two CPU cores."""
+    config = bc.full(task)
+    return replace(
+        config,
+        name=f"dagger_{task.name}",
+        collect=CollectConfig(n_episodes=50),
+        # Success is measured in the world: no episode is put aside for a test.
+        data=replace(config.data, split=(0.85, 0.15, 0.0)),
+        loop=replace(config.loop, steps=2000),
+        dagger=DaggerConfig(rounds=5, episodes_per_round=20),
+    )
+
+
+def debug(task: ExperimentConfig) -> ExperimentConfig:
+    """See tasks.debug."""
+    rounds = DaggerConfig(rounds=2, episodes_per_round=4, batch=4, eval_episodes=8)
+    return replace(tasks.debug(full(task)), dagger=rounds)
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """See the top of this file."""
+    return common.select_task({"": full, "debug": debug}, variant)
