@@ -274,6 +274,9 @@ def update_running(stats: RunningStats, rows: jax.Array) -> RunningStats:
 
 
 def normalize_running(stats: RunningStats, x: jax.Array, clip: float) -> jax.Array:
-    """(x - mean) / std clipped to [-clip, clip]; x is [..., D]."""
+    """(x - mean) / std clipped to [-clip, clip]; x is [..., D].
+
+    Elements that have been constant so far, all of them before the first row, keep their scale.
+    """
     std = jnp.sqrt(stats.m2 / jnp.maximum(stats.count, 1.0))
-    return jnp.clip((x - stats.mean) / jnp.maximum(std, _CONSTANT), -clip, clip)
+    return jnp.clip((x - stats.mean) / jnp.where(std < _CONSTANT, 1.0, std), -clip, clip)

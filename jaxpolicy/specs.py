@@ -21,6 +21,8 @@ __all__ = [
     "ArraySpec",
     "InputError",
     "PREVIOUS_ACTION",
+    "PRIVILEGED",
+    "VECTORS",
     "PolicyManifest",
     "RELATIVE_KINDS",
     "camera_names",
@@ -44,6 +46,10 @@ MASK_PREFIX = "mask/"
 # Observation [A] of the action executed before this one, zeros at the start of an episode.
 # Datasets derive it from their actions, and whatever runs a policy remembers it.
 PREVIOUS_ACTION = "previous_action"
+PRIVILEGED = "privileged"
+
+# Observations of a policy that are normalised as proprioception is.
+VECTORS = (PRIVILEGED, "proprio")
 
 
 def is_camera(key: str) -> bool:

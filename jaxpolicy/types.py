@@ -17,8 +17,10 @@ __all__ = [
     "EpisodeMetadata",
     "Metrics",
     "Observation",
+    "OnlineState",
     "Params",
     "PolicySpec",
+    "Rollout",
     "TrainState",
 ]
 
@@ -38,7 +40,7 @@ class EpisodeMetadata:
     Attributes:
       episode_id: unique in its dataset and stable, so that splits are stable.
       success: True, False, or None where nobody said.
-      collection_method: scripted, self_play, teleoperation, kinesthetic, unknown.
+      collection_method: scripted, self_play, teleoperation, kinesthetic, dagger, unknown.
       operator: who collected it.
       seconds: duration of collecting it, in seconds of real time.
       source: dataset or file it came from.
@@ -117,6 +119,7 @@ class PolicySpec:
       horizon: H, actions predicted; the first belongs to the newest observation.
       n_action_steps: actions executed before predicting again.
       temporal_ensemble: temperature of chunking.TemporalEnsemble, below 0: there is none.
+      critic: what a value function sees while training; empty where there is none.
     """
 
     observation: tuple[ArraySpec, ...]
@@ -125,6 +128,7 @@ class PolicySpec:
     horizon: int
     n_action_steps: int
     temporal_ensemble: float = -1.0
+    critic: tuple[ArraySpec, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -140,6 +144,48 @@ class Batch(NamedTuple):
     observation: Observation
     action: Any
     action_mask: Any
+
+
+class Rollout(NamedTuple):
+    """What E worlds did in T decisions of a policy that learns in them.
+
+    Attributes:
+      observation: windows before each decision, of the policy and of its critic, each
+        [T, E, O, ...].
+      final: windows of the critic after each decision and before any reset, each
+        [T, E, O, ...].
+      trace: what the log probabilities of the executed actions are computed from, each
+        [T, E, ...].
+      log_prob: float32 [T, E, K], of the K random choices behind each action.
+      reward: float32 [T, E].
+      terminated: float32 [T, E], 1 where the world ended the episode.
+      ended: float32 [T, E], 1 where it ended, by a time limit too.
+      metrics: float32 [T, E] each, of the worlds.
+    """
+
+    observation: Observation
+    final: Observation
+    trace: Any
+    log_prob: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    ended: jax.Array
+    metrics: Metrics
+
+
+class OnlineState(NamedTuple):
+    """TrainState of a method that learns in worlds, with those worlds; arrays only.
+
+    Attributes:
+      step, params, opt_state, key: see TrainState.
+      worlds: see training.rollouts.Worlds, leading axis E.
+    """
+
+    step: jax.Array
+    params: Params
+    opt_state: Any
+    key: jax.Array
+    worlds: Any
 
 
 class TrainState(NamedTuple):
@@ -173,12 +219,16 @@ class Algorithm(NamedTuple):
         empty where it draws none.
       act_with_noise: (params, observation, noise [B, *noise]) -> [B, H, A]: `act` with the
         noise given, as exported policies run; None where it draws none.
+      explore: of a method that learns in worlds, whose batches are Rollouts: (params,
+        observation [B, O, ...], key) -> (actions to execute [B, n_action_steps, A], trace,
+        log_prob), see Rollout; None of others.
     """
 
-    init: Callable[..., TrainState]
-    train_step: Callable[..., tuple[TrainState, Metrics]]
+    init: Callable[..., Any]
+    train_step: Callable[..., tuple[Any, Metrics]]
     eval_step: Callable[..., Metrics]
     act: Callable[..., jax.Array]
     confidence: Callable[..., jax.Array]
     noise: tuple[int, ...] = ()
     act_with_noise: Callable[..., jax.Array] | None = None
+    explore: Callable[..., tuple[jax.Array, Any, jax.Array]] | None = None

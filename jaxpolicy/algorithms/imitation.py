@@ -24,7 +24,7 @@ from jaxpolicy import normalization
 from jaxpolicy.networks import augment
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import PREVIOUS_ACTION, InputError, is_camera
+from jaxpolicy.specs import PREVIOUS_ACTION, VECTORS, InputError, is_camera
 from jaxpolicy.types import Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
@@ -72,7 +72,7 @@ class ImitationConfig:
     Attributes:
       l2: weight of the sum of squared weights in the loss.
       action_norm: how actions are normalised, one of normalization.METHODS.
-      proprio_norm: how proprioception is normalised.
+      proprio_norm: how proprioception (and the simulator's state) is normalised.
       residual: the network predicts the change from the previous action, which must be an
         input (data.previous_action).
       accumulation: parts into which a batch is split, whose gradients are averaged: less
@@ -165,12 +165,12 @@ def target_reach(config: ImitationConfig) -> float | None:
 
 
 def check_norm(policy_spec: PolicySpec, norm: Mapping[str, NormStats]) -> dict[str, NormStats]:
-    """The statistics that the policy uses: of "action" [A] and, as an input, "proprio" [P].
+    """The statistics that the policy uses: of "action" [A] and of inputs in specs.VECTORS.
 
     Raises:
       InputError: one is missing or has the wrong length.
     """
-    sizes = {s.name: s.shape[-1] for s in policy_spec.observation if s.name == "proprio"}
+    sizes = {s.name: s.shape[-1] for s in policy_spec.observation if s.name in VECTORS}
     sizes["action"] = policy_spec.action.size
     for key, size in sizes.items():
         if key not in norm:
@@ -226,8 +226,8 @@ def network_input(setup: Setup, norm: Params, observation: Observation) -> dict[
         value = observation[spec.name]
         if is_camera(spec.name):
             value = augment.resize(value, setup.image_size)
-        elif spec.name == "proprio":
-            value = normalization.normalize(norm["proprio"], value, setup.config.proprio_norm)
+        elif spec.name in VECTORS:
+            value = normalization.normalize(norm[spec.name], value, setup.config.proprio_norm)
         elif spec.name == PREVIOUS_ACTION:
             value = normalization.normalize(norm["action"], value, setup.config.action_norm)
         result[spec.name] = value
@@ -376,18 +376,18 @@ def average(config: EMAConfig, ema: Params, network: Params, step: jax.Array) ->
 # -------------------------------------------------------------------------- confidence
 
 
-def perturbed(setup: Setup, inputs: Observation, key: jax.Array) -> dict[str, Any]:
+def perturbed(setup: Any, inputs: Observation, key: jax.Array) -> dict[str, Any]:
     """`inputs` with changes that should not matter to a policy.
 
     Images are shifted at random (by up to `augment.shift`, at least 1 pixel), and
-    proprioception is noisy (`confidence_noise`).
+    numbers are noisy (`confidence_noise`).
     """
     key_shift, key_noise = jax.random.split(key)
     shifting = AugmentConfig(shift=max(setup.augment.shift, 1))
     result = augment.augment_observation(key_shift, inputs, shifting)
-    if "proprio" in result:
-        noise = jax.random.normal(key_noise, result["proprio"].shape)
-        result["proprio"] = result["proprio"] + setup.config.confidence_noise * noise
+    for i, name in enumerate(v for v in VECTORS if v in result):
+        noise = jax.random.normal(jax.random.fold_in(key_noise, i), result[name].shape)
+        result[name] = result[name] + setup.config.confidence_noise * noise
     return result
 
 

@@ -63,6 +63,8 @@ class DataConfig:
       format: key of `jaxpolicy.data.SOURCES`, or "auto" to look at the files.
       cameras: names of the cameras the policy sees; empty: all of the dataset.
       proprio: whether the policy sees `proprio`, where the dataset has it.
+      privileged: whether it sees the simulator's state, where that was recorded. Such a policy
+        cannot leave the simulator: it is for teachers, and for learning quickly in worlds.
       language: whether the policy sees `language`, where the dataset has it.
       previous_action: whether the policy also sees the action before each step. It helps
         where motion is smooth and history short, and it can teach a policy to copy itself
@@ -90,6 +92,7 @@ class DataConfig:
     format: str = "auto"
     cameras: tuple[str, ...] = ()
     proprio: bool = True
+    privileged: bool = False
     language: bool = True
     previous_action: bool = False
     camera_keys: tuple[str, ...] = ()

@@ -233,6 +233,7 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
     cameras = config.cameras or available
     wanted = {p + c for c in cameras for p in (specs.IMAGE_PREFIX, specs.MASK_PREFIX)}
     wanted |= {"proprio"} if config.proprio else set()
+    wanted |= {specs.PRIVILEGED} if config.privileged else set()
     wanted |= {"language"} if config.language else set()
     observation = tuple(s for s in spec.observation if s.name in wanted)
     if not observation:
@@ -366,6 +367,9 @@ def _statistics(work: _Work, train: np.ndarray) -> dict[str, NormStats]:
     norm = {"action": NormStats(*(v[:n] for v in stats))}
     if "proprio" in work.spec.keys:
         norm["proprio"] = NormStats(*(v[n:] for v in stats))
+    if specs.PRIVILEGED in work.spec.keys:
+        loaded = (work.source.load(int(i), ()) for i in np.flatnonzero(train))
+        norm[specs.PRIVILEGED] = normalization.fit(e.observation[specs.PRIVILEGED] for e in loaded)
     return norm
 
 

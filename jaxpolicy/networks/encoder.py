@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy.networks.attention import TransformerBlock, heads_of, layer_norm
+from jaxpolicy.networks.mlp import ACTIVATIONS
 from jaxpolicy.networks.norms import GroupNorm
 from jaxpolicy.networks.pooling import POOLS
 from jaxpolicy.networks.positions import grid_positions, line_positions
@@ -36,10 +37,10 @@ __all__ = [
 
 # How images meet language and proprioception; how the O steps meet.
 FUSIONS = ("concat", "cross_attention", "film")
-HISTORIES = ("attention", "concat")
+HISTORIES = ("attention", "concat", "gru")
 
 # Observations that are a vector per step.
-_VECTORS = ("proprio", PREVIOUS_ACTION)
+_VECTORS = ("proprio", PREVIOUS_ACTION, "privileged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +68,15 @@ class NetworkConfig:
         backbone. "cross_attention": instead of pooling, a learned query, proprioception and
         language look at the maps of all cameras and steps.
       history: "concat": features of the O steps side by side. "attention": a transformer
-        over the steps, read out at the newest.
+        over the steps, read out at the newest. "gru": a recurrent network over the steps,
+        oldest first, which starts anew in every window.
       language_features: width to which the language embedding is projected.
       token_features: width of the tokens of ObservationTokens, and of the transformers of
         `fusion` and `history`.
       fusion_layers: their number of blocks.
       hidden: width of the hidden layers after the encoder.
       layers: how many of them.
+      activation: of the hidden layers, key of mlp.ACTIVATIONS.
       dropout: share of hidden units dropped while training.
       dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
     """
@@ -97,6 +100,7 @@ class NetworkConfig:
     fusion_layers: int = 2
     hidden: int = 256
     layers: int = 2
+    activation: str = "relu"
     dropout: float = 0.0
     dtype: str = "float32"
 
@@ -196,6 +200,7 @@ def resolve(config: NetworkConfig) -> NetworkConfig:
     if config.size:
         config = dataclasses.replace(config, **_preset(config))
     choices: dict[str, tuple[str, ...]] = {
+        "activation": tuple(ACTIVATIONS),
         "dtype": ("float32", "bfloat16"),
         "fusion": FUSIONS,
         "history": HISTORIES,
@@ -212,7 +217,7 @@ def resolve(config: NetworkConfig) -> NetworkConfig:
             raise InputError(f"network.{key} must be at least {low}, got {getattr(config, key)}")
     if not 0.0 <= config.dropout < 1.0:
         raise InputError(f"network.dropout must lie in [0, 1), got {config.dropout}")
-    if config.fusion == "cross_attention" and config.history == "attention":
+    if config.fusion == "cross_attention" and config.history != "concat":
         raise InputError(
             "network.fusion=cross_attention looks at all steps already; set network.history=concat"
         )
@@ -291,6 +296,8 @@ class ObservationEncoder(nn.Module):
         steps += [observation[key] for key in _VECTORS if key in observation]
         if config.history == "attention":
             parts.append(_History(config, name="history")(jnp.concatenate(steps, axis=-1)))
+        elif config.history == "gru":
+            parts.append(_Recurrent(config, name="history")(jnp.concatenate(steps, axis=-1)))
         else:
             parts += [_flatten(x) for x in steps]
         if language is not None:
@@ -447,6 +454,22 @@ class _History(nn.Module):
         tokens = nn.Dense(self.config.token_features, name="token")(steps)
         tokens = tokens + line_positions(*tokens.shape[1:])
         return _transformer(self.config, tokens, None)[:, -1]
+
+
+class _Recurrent(nn.Module):
+    """Features of the steps [B, O, F] -> state of a GRU after the newest, [B, D]."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, steps: jax.Array) -> jax.Array:
+        width = self.config.token_features
+        cell = nn.GRUCell(width, name="cell")
+        state = jnp.zeros((steps.shape[0], width))
+        # Windows are short, and a loop in Python leaves none in an exported graph.
+        for t in range(steps.shape[1]):
+            state, _ = cell(state, steps[:, t])
+        return state
 
 
 def _transformer(config: NetworkConfig, tokens: jax.Array, memory: jax.Array | None) -> jax.Array:

@@ -1,33 +1,42 @@
 """Multi-layer perceptron."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-__all__ = ["MLP"]
+__all__ = ["ACTIVATIONS", "MLP"]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": nn.gelu,
+    "relu": nn.relu,
+    "tanh": jnp.tanh,
+}
 
 
 class MLP(nn.Module):
-    """Hidden layers with ReLU and dropout; [..., F] -> [..., widths[-1]].
+    """Hidden layers with dropout; [..., F] -> [..., widths[-1]].
 
     Attributes:
       widths: of the hidden layers.
       dropout: share of units dropped after each layer while training.
       dtype: of the computation; parameters are float32.
+      activation: key of ACTIVATIONS.
     """
 
     widths: tuple[int, ...]
     dropout: float = 0.0
     dtype: Any = jnp.float32
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Dropout needs the "dropout" PRNG when `train`."""
         for width in self.widths:
             x = nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.he_normal())(x)
-            x = nn.relu(x)
+            x = ACTIVATIONS[self.activation](x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return x

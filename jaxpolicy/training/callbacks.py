@@ -1,20 +1,11 @@
-"""Decisions taken while training: which checkpoint is best, when to stop, when to give up.
+"""Decisions taken while training: which checkpoint is best, and when to stop.
 
 Pure functions over small records, so that a resumed run decides as an unbroken one.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from jaxpolicy.specs import InputError
-
-__all__ = ["Best", "DivergenceError", "check_finite", "should_stop", "update_best"]
-
-
-class DivergenceError(InputError):
-    """A metric became NaN or infinite."""
+__all__ = ["Best", "should_stop", "update_best"]
 
 
 class Best(NamedTuple):
@@ -41,23 +32,3 @@ def update_best(best: Best, step: int, score: float) -> Best:
 def should_stop(best: Best, patience: int) -> bool:
     """True after `patience` validations without improvement; never for 0."""
     return 0 < patience <= best.waited
-
-
-def check_finite(metrics: Mapping[str, Any], first_step: int) -> None:
-    """Checks metrics of consecutive steps.
-
-    Args:
-      metrics: name -> [N] values of steps `first_step` ... `first_step` + N - 1.
-      first_step: step of the first value.
-
-    Raises:
-      DivergenceError: names the metric and the first step that is not finite.
-    """
-    for name, values in metrics.items():
-        bad = np.flatnonzero(~np.isfinite(np.atleast_1d(values)))
-        if bad.size:
-            raise DivergenceError(
-                f"training diverged: {name} is {np.atleast_1d(values)[bad[0]]} at step "
-                f"{first_step + int(bad[0])}; lower optimizer.learning_rate or look for "
-                "extreme values in the dataset"
-            )

@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxpolicy.specs import InputError
-from jaxpolicy.types import Params, TrainState
+from jaxpolicy.types import OnlineState, Params, TrainState
 
 __all__ = [
     "DIRECTORY",
@@ -35,6 +35,8 @@ _SCORE = "score"
 # Orbax wants a metric with every checkpoint; worse than any that was measured.
 _UNVALIDATED = sys.float_info.max
 
+State = TypeVar("State", TrainState, OnlineState)
+
 
 class Checkpointer:
     """Saves in the background; keeps the newest ones and the best one."""
@@ -45,7 +47,7 @@ class Checkpointer:
         self._manager = ocp.CheckpointManager(self._root, options=_options(max_to_keep))
 
     def save(
-        self, step: int, state: TrainState, assets: Mapping[str, Any], score: float | None = None
+        self, step: int, state: State, assets: Mapping[str, Any], score: float | None = None
     ) -> None:
         """Starts saving `state`.
 
@@ -55,7 +57,7 @@ class Checkpointer:
           assets: JSON contents.
           score: lower is better; None where it was not validated.
         """
-        rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+        rest = _rest(state)
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
             train_state=ocp.args.StandardSave(rest),
@@ -77,19 +79,30 @@ class Checkpointer:
         items = ocp.args.Composite(assets=ocp.args.JsonRestore())
         return self._manager.restore(step, args=items).assets
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
+    def restore(self, step: int, like: State) -> State:
         """State of `step` with the shapes, dtypes and shardings of `like`."""
-        rest = {"step": like.step, "opt_state": like.opt_state, "key": like.key}
+        rest = _rest(like)
         items = ocp.args.Composite(
             params=ocp.args.StandardRestore(like.params),
             train_state=ocp.args.StandardRestore(rest),
         )
         found = self._manager.restore(step, args=items)
-        return TrainState(params=found.params, **found.train_state)
+        return type(like)(params=found.params, **found.train_state)
 
     def params(self, step: int, like: Params) -> Params:
         """Parameters of `step` with the shapes, dtypes and shardings of `like`."""
         return _restore_params(self._manager, step, like)
+
+    def forget(self, after: int) -> int | None:
+        """Deletes the checkpoints of steps beyond `after`; the newest left, None without any."""
+        self.wait()
+        for step in self._manager.all_steps():
+            if step > after:
+                self._manager.delete(step)
+        if self.latest_step() is None:
+            (self._root / BEST).unlink(missing_ok=True)
+        _link(self._root, self.best_step())
+        return self.latest_step()
 
     def wait(self) -> None:
         """Waits for saves under way and points `checkpoints/best` at the best one."""
@@ -100,6 +113,11 @@ class Checkpointer:
         """Waits as `wait` and frees the threads."""
         self.wait()
         self._manager.close()
+
+
+def _rest(state: State) -> dict[str, Any]:
+    """All of a state but its parameters."""
+    return {k: v for k, v in state._asdict().items() if k != "params"}
 
 
 def _options(max_to_keep: int) -> ocp.CheckpointManagerOptions:

@@ -5,13 +5,17 @@ import dataclasses
 from jaxpolicy.algorithms.act import ACTConfig
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
+from jaxpolicy.algorithms.dppo import DPPOConfig
+from jaxpolicy.algorithms.ppo import PPOConfig
 from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import InputError, check_chunks
+from jaxpolicy.training.guard import GuardConfig
+from jaxpolicy.training.rollouts import ArenaConfig
 
-__all__ = ["LoopConfig", "OptimizerConfig", "TrainConfig"]
+__all__ = ["ArenaConfig", "GuardConfig", "LoopConfig", "OptimizerConfig", "TrainConfig"]
 
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine", "linear")
@@ -75,6 +79,7 @@ class LoopConfig:
       monitor: validation metric that decides which checkpoint is best: "val/<metric>"
         or "eval/<metric>" of the in-loop evaluation.
       monitor_mode: "min" or "max".
+      guard: what is done when training diverges, see GuardConfig.
       max_to_keep: newest checkpoints kept beside the best one.
       devices: devices to train on; 0 is all of them.
       shard_params: whether parameters and optimiser state are split over the devices
@@ -100,6 +105,7 @@ class LoopConfig:
     patience: int = 0
     monitor: str = "val/loss"
     monitor_mode: str = "min"
+    guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
     max_to_keep: int = 1
     devices: int = 0
     shard_params: str = "auto"
@@ -137,9 +143,14 @@ class TrainConfig:
       network: architecture.
       augment: random changes of the images while training, for every algorithm.
       algorithm: key of `factory.ALGORITHMS`; its settings are in the field of that name.
+      init_from: workdir of a run whose parameters training starts from (of a sweep, those of
+        the same seed); "" starts at random.
       act: action chunking with transformers.
       bc: behavioural cloning.
       diffusion: diffusion policy.
+      dppo: policy gradients for a diffusion policy, which learn in the simulated world.
+      ppo: proximal policy optimisation, which learns in the simulated world and needs no dataset.
+      arena: how episodes begin while a policy learns in worlds.
       optimizer: see OptimizerConfig.
       loop: see LoopConfig.
       n_obs_steps: O, observations seen.
@@ -159,9 +170,13 @@ class TrainConfig:
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     algorithm: str = "bc"
+    init_from: str = ""
     act: ACTConfig = dataclasses.field(default_factory=ACTConfig)
     bc: BCConfig = dataclasses.field(default_factory=BCConfig)
     diffusion: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
+    dppo: DPPOConfig = dataclasses.field(default_factory=DPPOConfig)
+    ppo: PPOConfig = dataclasses.field(default_factory=PPOConfig)
+    arena: ArenaConfig = dataclasses.field(default_factory=ArenaConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
     n_obs_steps: int = 1

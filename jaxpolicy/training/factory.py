@@ -10,15 +10,16 @@ import numpy as np
 import optax
 
 from jaxpolicy import schema
-from jaxpolicy.algorithms import act, bc, diffusion
+from jaxpolicy.algorithms import act, bc, diffusion, dppo, ppo
 from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError
+from jaxpolicy.specs import PRIVILEGED, VECTORS, InputError
 from jaxpolicy.training import checkpoint, sharding
 from jaxpolicy.training.config import OptimizerConfig, TrainConfig
 from jaxpolicy.types import Algorithm, Batch, DatasetSpec, Params, PolicySpec
 
 __all__ = [
     "ALGORITHMS",
+    "ONLINE",
     "LoadedPolicy",
     "blank_norm",
     "config_from_dict",
@@ -38,9 +39,11 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "act": act.make,
     "bc": bc.make,
     "diffusion": diffusion.make,
+    "dppo": dppo.make,
+    "ppo": ppo.make,
 }
-
-PRIVILEGED = "privileged"
+# Those that learn in worlds; their make also takes the number of devices.
+ONLINE = ("dppo", "ppo")
 
 
 class LoadedPolicy(NamedTuple):
@@ -98,8 +101,8 @@ def is_kernel(params: Params) -> Any:
 
 
 def make_policy_spec(config: TrainConfig, spec: DatasetSpec) -> PolicySpec:
-    """What the policy sees of a dataset: all of `spec` but the privileged state."""
-    inputs = tuple(s for s in spec.observation if s.name != PRIVILEGED)
+    """What the policy sees of a dataset; of the simulator's state only where it is asked for."""
+    inputs = tuple(s for s in spec.observation if s.name != PRIVILEGED or config.data.privileged)
     if not inputs:
         raise InputError("the policy would see nothing: data.cameras, proprio and language are off")
     return PolicySpec(
@@ -113,7 +116,11 @@ def make_policy_spec(config: TrainConfig, spec: DatasetSpec) -> PolicySpec:
 
 
 def make_algorithm(
-    config: TrainConfig, policy_spec: PolicySpec, norm: Mapping[str, NormStats], steps: int = 0
+    config: TrainConfig,
+    policy_spec: PolicySpec,
+    norm: Mapping[str, NormStats],
+    steps: int = 0,
+    devices: int = 1,
 ) -> Algorithm:
     """The algorithm that `config` names, with network and optimiser bound.
 
@@ -122,6 +129,7 @@ def make_algorithm(
       policy_spec: inputs and outputs.
       norm: statistics by key.
       steps: updates of the whole run, for the schedule; 0: `config.loop.steps`.
+      devices: over which methods that learn in worlds split these.
 
     Raises:
       InputError: unknown algorithm, or a value it does not accept.
@@ -129,10 +137,14 @@ def make_algorithm(
     if config.algorithm not in ALGORITHMS:
         known = ", ".join(sorted(ALGORITHMS))
         raise InputError(f"algorithm must be one of {known}, got '{config.algorithm}'")
-    optimizer = make_optimizer(config.optimizer, steps or config.loop.steps)
-    settings = getattr(config, config.algorithm)
-    make = ALGORITHMS[config.algorithm]
-    return make(policy_spec, config.network, settings, optimizer, norm, config.augment)
+    settings, make = getattr(config, config.algorithm), ALGORITHMS[config.algorithm]
+    steps = steps or config.loop.steps
+    common = (policy_spec, config.network, settings)
+    if config.algorithm not in ONLINE:
+        optimizer = make_optimizer(config.optimizer, steps)
+        return make(*common, optimizer, norm, config.augment)
+    optimizer = make_optimizer(config.optimizer, ppo.optimizer_steps(settings, steps))
+    return make(*common, optimizer, norm, config.augment, devices)
 
 
 def example_batch(policy_spec: PolicySpec, batch_size: int = 1) -> Batch:
@@ -181,6 +193,6 @@ def spec_from_dict(value: Mapping[str, Any]) -> PolicySpec:
 
 def blank_norm(policy_spec: PolicySpec) -> dict[str, NormStats]:
     """Statistics of the right shapes; the real ones are in the checkpoint's parameters."""
-    sizes = {s.name: s.shape[-1] for s in policy_spec.observation if s.name == "proprio"}
+    sizes = {s.name: s.shape[-1] for s in policy_spec.observation if s.name in VECTORS}
     sizes["action"] = policy_spec.action.size
     return {k: NormStats(*[np.zeros(n, np.float32)] * 6) for k, n in sizes.items()}

@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -60,6 +61,7 @@ class Journal:
       writer: metrics files, None on all but the first host.
       bar: progress bar.
       profiler: see Profiler.
+      open_writer: step restored -> metrics files that continue there.
       earlier_s: seconds of the calls that this one continues.
       began: when this call began, seconds.
       values: newest value of every metric.
@@ -71,6 +73,7 @@ class Journal:
     writer: MetricsWriter | None
     bar: ProgressBar
     profiler: Profiler
+    open_writer: Callable[[int], MetricsWriter]
     earlier_s: float = 0.0
     began: float = dataclasses.field(default_factory=time.perf_counter)
     values: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -125,6 +128,17 @@ class Journal:
             self.writer.write(step, values, videos)
         self.bar.update(step, values)
 
+    def go_back(self, step: int, why: str) -> None:
+        """Continues after `step`, as a resumed run does: later rows are dropped."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = self.open_writer(step)
+        # Speed is that of all updates, those that were in vain included.
+        lost = self.marks[-1][1] - step
+        self.marks = [(seconds, done - lost) for seconds, done in self.marks]
+        self.bar.update(step, {})
+        self.bar.note(why)
+
     def close(self) -> None:
         """Closes files and bar."""
         self.profiler.close()
@@ -142,9 +156,11 @@ def open_journal(
 ) -> Journal:
     """Journal of a run of `total` updates that continues after `step`."""
     first_host = jax.process_index() == 0
+    open_writer = functools.partial(metrics.open_writer, config, workdir)
     return Journal(
-        writer=metrics.open_writer(config, workdir, step) if first_host else None,
+        writer=open_writer(step) if first_host else None,
         bar=ProgressBar(total, step, config.loop.progress and first_host),
         profiler=Profiler(Path(workdir) / PROFILE, config.loop.profile),
+        open_writer=open_writer,
         earlier_s=earlier_s,
     )

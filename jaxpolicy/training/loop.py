@@ -20,13 +20,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolicy import schema
+from jaxpolicy.algorithms import finetune
 from jaxpolicy.data.loader import BatchLoader
 from jaxpolicy.specs import InputError
 from jaxpolicy.training import (
     callbacks,
     factory,
+    guard,
     inputs,
     journal,
+    online,
     prepare,
     programs,
     run_directory,
@@ -36,6 +39,7 @@ from jaxpolicy.training import (
 from jaxpolicy.training.callbacks import Best
 from jaxpolicy.training.checkpoint import Checkpointer
 from jaxpolicy.training.config import LoopConfig, TrainConfig
+from jaxpolicy.training.guard import DivergenceError, Recovery, Trend
 from jaxpolicy.training.inputs import Feed
 from jaxpolicy.training.journal import Journal
 from jaxpolicy.training.metrics import Video
@@ -75,6 +79,7 @@ class FitResult(NamedTuple):
         continued included.
       steps_per_second: without the first dispatch, which compiles.
       shares: share of this call's time for each of journal.PARTS.
+      recoveries: divergences that the run came back from, oldest first.
     """
 
     params: Params
@@ -89,6 +94,7 @@ class FitResult(NamedTuple):
     seconds: float
     steps_per_second: float
     shares: Mapping[str, float]
+    recoveries: tuple[Recovery, ...] = ()
 
 
 class Position(NamedTuple):
@@ -99,22 +105,26 @@ class Position(NamedTuple):
       step: updates done.
       best: best validation so far.
       stopped: patience has run out.
+      trend: of the metric that must not collapse.
+      recoveries: divergences so far, oldest first.
     """
 
     state: TrainState
     step: int
     best: Best
     stopped: bool = False
+    trend: Trend = Trend()
+    recoveries: tuple[Recovery, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """Everything a run needs besides its Position; nothing here is replaced.
+    """Everything a run needs besides its Position; only a recovery replaces some of it.
 
     Attributes:
       config: see TrainConfig.
       schedule: see Schedule.
-      algorithm: see types.Algorithm.
+      algorithm: see types.Algorithm; a recovery lowers its learning rate.
       data: see Prepared.
       mesh: devices.
       like: TrainState of shapes, dtypes and shardings.
@@ -177,7 +187,7 @@ def fit(
 
     Raises:
       InputError: unwritable `workdir`, a checkpoint of another configuration, bad data,
-        or training that diverged.
+        or training that diverged (DivergenceError) after all that `loop.guard` tried.
     """
     run_directory.check_writable(workdir)
     return train(config, workdir, prepare.prepare_data(config, workdir), evaluate)
@@ -199,7 +209,7 @@ def train(
         told.began = began
         told.mark(first.step)
         told.bar.note(f"data on {data.train_loader.reason}")
-        last = _run(context, first)
+        context, last = _run(context, first)
         with told.timed("checkpoint"):
             params, best_step = _best_params(context, last)
     return FitResult(
@@ -215,10 +225,16 @@ def train(
         seconds=told.seconds(),
         steps_per_second=told.rate(),
         shares=told.shares(),
+        recoveries=last.recoveries,
     )
 
 
 def _check_monitor(config: LoopConfig, data: Prepared, evaluate: EvaluateFn | None) -> None:
+    if config.guard.max_drop and config.guard.metric.startswith("eval/") and evaluate is None:
+        raise InputError(
+            f"loop.guard.max_drop of {config.guard.metric} needs in-loop evaluation "
+            "(loop.rollouts); use it, or another loop.guard.metric"
+        )
     if config.monitor.startswith("eval/") and evaluate is None:
         raise InputError(f"loop.monitor={config.monitor} needs in-loop evaluation; use val/loss")
     if data.val_loader is None and config.monitor.startswith("val/"):
@@ -245,23 +261,21 @@ def _open(
     mesh = sharding.make_mesh(config.loop.devices)
     sharding.check_batch_size(config.loop.batch_size, mesh)
     times = schedule.make_schedule(config.loop, data, evaluate is not None)
-    algorithm = factory.make_algorithm(config, data.policy_spec, data.norm, times.total)
-    seed = jax.random.key(config.seed), factory.example_batch(data.policy_spec)
-    like = sharding.abstract(algorithm.init, mesh, *seed, shard=config.loop.shard_params)
     checkpointer = stack.enter_context(
         contextlib.closing(Checkpointer(workdir, config.loop.max_to_keep))
     )
     step = checkpointer.latest_step()
     assets = {} if step is None else checkpointer.assets(step)
-    if step is None:
-        first = Position(sharding.init_as(algorithm.init, like, *seed), 0, Best())
-    else:
+    if assets:
         _check_assets(config, data, assets, workdir)
-        first = _position(checkpointer.restore(step, like), step, assets)
+    algorithm = _make_algorithm(config, data, times, mesh, len(assets.get("recoveries", ())))
+    shard = config.loop.shard_params
+    like = sharding.abstract(algorithm.init, mesh, *_seed(config, data), shard=shard)
+    like = online.place(like, mesh)
     if jax.process_index() == 0:
         run_directory.write_config(config, workdir)
     earlier_s = assets.get("seconds", 0.0)
-    told = journal.open_journal(config, workdir, times.total, first.step, earlier_s)
+    told = journal.open_journal(config, workdir, times.total, step or 0, earlier_s)
     stack.callback(told.close)
     train_part, eval_part = _make_parts(config, data, algorithm, mesh, like, times)
     context = Context(
@@ -277,7 +291,25 @@ def _open(
         journal=told,
         evaluate=evaluate,
     )
-    return context, first
+    return context, _restored(context, step)
+
+
+def _make_algorithm(
+    config: TrainConfig, data: Prepared, times: Schedule, mesh: Mesh, n_recoveries: int
+) -> Algorithm:
+    """The algorithm as it is after so many recoveries: they lower the learning rate alone."""
+    peak = guard.learning_rate(config.loop.guard, config.optimizer.learning_rate, n_recoveries)
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=peak)
+    config = dataclasses.replace(config, optimizer=optimizer)
+    algorithm = online.make_algorithm(config, data, times.total, mesh)
+    if not config.init_from:
+        return algorithm
+    return finetune.start_from(algorithm, factory.load_policy(online.source(config)).params)
+
+
+def _seed(config: TrainConfig, data: Prepared) -> tuple[Any, ...]:
+    """Arguments of `Algorithm.init`."""
+    return jax.random.key(config.seed), factory.example_batch(data.policy_spec)
 
 
 def _make_parts(
@@ -289,17 +321,42 @@ def _make_parts(
     times: Schedule,
 ) -> tuple[Part, Part | None]:
     """Data and programs, which compile at their first call."""
-    scan, copies = use_scan(config.loop, mesh), sharding.replicated(mesh)
-    make = functools.partial(_make_part, config, algorithm, mesh, scan)
-    where = jax.tree.map(lambda x: x.sharding, like), copies
-    step: Callable[..., Any] = programs.train_steps if scan else programs.train_step
-    train_part = make(data.train_loader, step, times.dispatch, where)
+    scan = use_scan(config.loop, mesh)
+    program = _train_program(config, data.train_loader, algorithm, mesh, like, scan)
+    train_part = _make_part(data.train_loader, program, mesh, times.dispatch, scan)
     if data.val_loader is None:
         return train_part, None
     n = schedule.n_val_batches(config.loop, data.val_loader)
     size = inputs.stack_size(data.val_loader, n)
-    step = programs.eval_steps if scan else programs.eval_step
-    return train_part, make(data.val_loader, step, size, copies)
+    step: Callable[..., Any] = programs.eval_steps if scan else programs.eval_step
+    fetch = inputs.make_fetch(data.val_loader, config.n_obs_steps, config.horizon)
+    program = jax.jit(
+        functools.partial(step, algorithm, fetch), out_shardings=sharding.replicated(mesh)
+    )
+    return train_part, _make_part(data.val_loader, program, mesh, size, scan)
+
+
+def _train_program(
+    config: TrainConfig,
+    loader: BatchLoader,
+    algorithm: Algorithm,
+    mesh: Mesh,
+    like: TrainState,
+    scan: bool,
+) -> Callable[..., Any]:
+    """Updates of `algorithm`, which a recovery compiles anew."""
+    step: Callable[..., Any] = programs.train_steps if scan else programs.train_step
+    fetch = inputs.make_fetch(loader, config.n_obs_steps, config.horizon)
+    where = jax.tree.map(lambda x: x.sharding, like), sharding.replicated(mesh)
+    return jax.jit(functools.partial(step, algorithm, fetch), donate_argnums=0, out_shardings=where)
+
+
+def _make_part(
+    loader: BatchLoader, program: Callable[..., Any], mesh: Mesh, size: int, scan: bool
+) -> Part:
+    resident = loader.mode == "device"
+    arrays = sharding.put_replicated(dict(loader.arrays), mesh) if resident else None
+    return Part(loader, program, arrays, size, scan)
 
 
 def use_scan(config: LoopConfig, mesh: Mesh) -> bool:
@@ -309,50 +366,41 @@ def use_scan(config: LoopConfig, mesh: Mesh) -> bool:
     return config.scan == "on"
 
 
-def _make_part(
-    config: TrainConfig,
-    algorithm: Algorithm,
-    mesh: Mesh,
-    scan: bool,
-    loader: BatchLoader,
-    step: Callable[..., Any],
-    size: int,
-    out: Any,
-) -> Part:
-    fetch = inputs.make_fetch(loader, config.n_obs_steps, config.horizon)
-    trains = step in (programs.train_step, programs.train_steps)
-    program = jax.jit(
-        functools.partial(step, algorithm, fetch),
-        donate_argnums=0 if trains else (),
-        out_shardings=out,
-    )
-    resident = loader.mode == "device"
-    arrays = sharding.put_replicated(dict(loader.arrays), mesh) if resident else None
-    return Part(loader, program, arrays, size, scan)
-
-
 # ------------------------------------------------------------------ running
 
 
-def _run(context: Context, position: Position) -> Position:
+def _run(context: Context, position: Position) -> tuple[Context, Position]:
+    """Trains to the end; where training diverges, again from a checkpoint that was good."""
+    while True:
+        try:
+            return context, _advance(context, position)
+        except DivergenceError as e:
+            # Not the traceback: it holds the state, and a second one may not fit.
+            found = e.with_traceback(None)
+        context, position = _recover(context, position.recoveries, found)
+
+
+def _advance(context: Context, position: Position) -> Position:
     """Trains to the end; metrics are fetched one dispatch late, so devices never wait."""
     if position.stopped or position.step >= context.schedule.total:
         return position
     plan = schedule.dispatch_plan(context.schedule, position.step)
     told = context.journal
+    waited = told.spent.get("data", 0.0)
     late: tuple[Feed, Any] | None = None
     with inputs.Prefetcher(context.train_part.feeds(plan, context.mesh)) as ahead:
         for feed in ahead:
-            told.spent["data"] = ahead.waited_s
+            told.spent["data"] = waited + ahead.waited_s
             with told.timed("profile"):
                 told.profiler.before(feed.start, feed.stop)
             state, metrics = _dispatch(context.train_part, position.state, feed)
             position = position._replace(state=state, step=feed.stop)
             if late:
-                _record(context, *late)
+                position = _record(context, position, *late)
             late = feed, metrics
             if schedule.has_event(context.schedule, feed.stop):
-                _record(context, *late)
+                # What is saved comes after metrics that were all looked at.
+                position = _record(context, position, *late)
                 late, position = None, _handle_events(context, position)
             if position.stopped:
                 break
@@ -378,16 +426,20 @@ def _rows(metrics: Any, n: int) -> dict[str, np.ndarray]:
     return {k: v[:n] for k, v in found.items()}
 
 
-def _record(context: Context, feed: Feed, metrics: Any) -> None:
-    """Means over a dispatch -> metrics files; stops the run on NaN or infinity."""
+def _record(context: Context, position: Position, feed: Feed, metrics: Any) -> Position:
+    """Means over a dispatch -> metrics files and trend; raises where training has diverged."""
     rows = _rows(metrics, feed.n)
-    callbacks.check_finite(rows, feed.start)
-    told = context.journal
+    guard.check_finite(rows, feed.start)
+    told, limits = context.journal, context.config.loop.guard
     values = {f"train/{k}": float(v.mean()) for k, v in rows.items()}
     rate = told.mark(feed.stop)
     elapsed = told.marks[-1][0] - told.marks[0][0]
     values |= {"steps_per_s": rate, "data_wait_share": told.spent["data"] / max(elapsed, 1e-9)}
+    if position.recoveries:
+        values["recoveries"] = len(position.recoveries)
     told.write(feed.stop, values)
+    guard.check_kl(limits, values, feed.start, feed.stop)
+    return position._replace(trend=guard.watch(limits, position.trend, values, feed.stop))
 
 
 def _handle_events(context: Context, position: Position) -> Position:
@@ -396,22 +448,32 @@ def _handle_events(context: Context, position: Position) -> Position:
     score = None
     if schedule.is_due(step, times.eval_every, times.total):
         with context.journal.timed("eval"):
-            score = _score(config, _validate(context, position))
+            values = _validate(context, position)
+        score = _score(config, values)
+        guard.check_finite({config.monitor: score}, step)
+        trend = guard.watch(config.guard, position.trend, values, step)
         best = callbacks.update_best(position.best, step, score)
         stopped = callbacks.should_stop(best, config.patience)
-        position = position._replace(best=best, stopped=stopped)
+        position = position._replace(best=best, stopped=stopped, trend=trend)
     improved = score is not None and position.best.step == step
     is_due = schedule.is_due(step, times.checkpoint_every, times.total)
     if improved or position.stopped or is_due:
         with context.journal.timed("checkpoint"):
+            _check_params(context, position)
             context.checkpointer.save(step, position.state, _assets(context, position), score)
     return position
+
+
+def _check_params(context: Context, position: Position) -> None:
+    """Metrics are those before an update; this looks at what the last one made."""
+    is_finite = jax.jit(guard.all_finite, out_shardings=sharding.replicated(context.mesh))
+    guard.check_params(is_finite(position.state.params["network"]), position.step)
 
 
 def _validate(context: Context, position: Position) -> dict[str, float]:
     """Mean metrics on held-out data, "val/...", and of in-loop evaluation, "eval/..."."""
     values = {f"val/{k}": v for k, v in _val_metrics(context, position.state.params).items()}
-    callbacks.check_finite(values, position.step)
+    guard.check_finite(values, position.step)
     videos = {}
     if context.evaluate is not None:
         found = context.evaluate(
@@ -454,6 +516,52 @@ def _score(config: LoopConfig, values: Mapping[str, float]) -> float:
     return value if config.monitor_mode == "min" else -value
 
 
+# ------------------------------------------------------------------ after a divergence
+
+
+def _recover(
+    context: Context, earlier: tuple[Recovery, ...], found: DivergenceError
+) -> tuple[Context, Position]:
+    """Back to the newest good checkpoint or the beginning, with a lower learning rate.
+
+    A run that is killed between here and its next checkpoint diverges and recovers again,
+    with the same results; later checkpoints hold the recoveries.
+    """
+    config, told, n = context.config, context.journal, len(earlier) + 1
+    limits, peak = config.loop.guard, config.optimizer.learning_rate
+    rate = guard.learning_rate(limits, peak, n - 1)
+    if n > limits.tries:
+        raise guard.exhausted(found, earlier, rate)
+    with told.timed("checkpoint"):
+        step = context.checkpointer.forget(found.good_until)
+        context = _slowed(context, n)
+        position = _restored(context, step)
+    recoveries = (*earlier, Recovery(found.step, found.reason, rate, position.step))
+    rate = guard.learning_rate(limits, peak, n)
+    told.go_back(position.step, guard.describe(limits, recoveries, rate))
+    state = _reseeded(context, position.state, n)
+    return context, position._replace(state=state, recoveries=recoveries)
+
+
+def _reseeded(context: Context, state: TrainState, n: int) -> TrainState:
+    """`state` with other noise than that which led to the divergence."""
+    return jax.tree.map(
+        lambda x, like: sharding.init_as(guard.fold, like, x, n) if guard.is_key(x) else x,
+        state,
+        context.like,
+    )
+
+
+def _slowed(context: Context, n_recoveries: int) -> Context:
+    """`context` with the learning rate of after so many recoveries."""
+    config, part = context.config, context.train_part
+    data, times = context.data, context.schedule
+    algorithm = _make_algorithm(config, data, times, context.mesh, n_recoveries)
+    program = _train_program(config, part.loader, algorithm, context.mesh, context.like, part.scan)
+    train_part = part._replace(program=program)
+    return dataclasses.replace(context, algorithm=algorithm, train_part=train_part)
+
+
 # ------------------------------------------------------------------ saving and restoring
 
 
@@ -467,13 +575,32 @@ def _assets(context: Context, position: Position) -> dict[str, Any]:
         "total_steps": context.schedule.total,
         "best": position.best._asdict(),
         "stopped": position.stopped,
+        "trend": position.trend._asdict(),
+        "recoveries": [recovery._asdict() for recovery in position.recoveries],
         "streamed": _is_streamed(context.data),
         "seconds": context.journal.seconds(),
     }
 
 
 def _position(state: TrainState, step: int, assets: Mapping[str, Any]) -> Position:
-    return Position(state, step, Best(**assets["best"]), assets["stopped"])
+    return Position(
+        state=state,
+        step=step,
+        best=Best(**assets["best"]),
+        stopped=assets["stopped"],
+        trend=guard.trend_from(assets.get("trend", {})),
+        recoveries=guard.recoveries_from(assets.get("recoveries", ())),
+    )
+
+
+def _restored(context: Context, step: int | None) -> Position:
+    """Where the checkpoint of `step` stands; None: the beginning."""
+    if step is None:
+        seed = _seed(context.config, context.data)
+        state = sharding.init_as(context.algorithm.init, context.like, *seed)
+        return Position(state, 0, Best())
+    state = context.checkpointer.restore(step, context.like)
+    return _position(state, step, context.checkpointer.assets(step))
 
 
 def _check_order(data: Prepared, assets: Mapping[str, Any]) -> None:

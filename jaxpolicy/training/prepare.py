@@ -22,6 +22,7 @@ from jaxpolicy.normalization import NormStats
 from jaxpolicy.specs import InputError, is_camera
 from jaxpolicy.training import checkpoint, factory, run_directory, sharding
 from jaxpolicy.training.config import TrainConfig
+from jaxpolicy.training.rollouts import Arena
 from jaxpolicy.types import DatasetSpec, PolicySpec
 
 __all__ = [
@@ -53,6 +54,7 @@ class Prepared(NamedTuple):
       norm: statistics by key, of the train part.
       dataset_hash: of the dataset and how it was processed.
       processed: split, counts and statistics in full, one per dataset.
+      arena: worlds to learn in instead of a dataset, see training.rollouts; None: there are none.
     """
 
     train_loader: BatchLoader
@@ -61,6 +63,7 @@ class Prepared(NamedTuple):
     norm: Mapping[str, NormStats]
     dataset_hash: str
     processed: tuple[Processed, ...]
+    arena: Arena | None = None
 
 
 class Opened(NamedTuple):

@@ -251,8 +251,20 @@ class TestSelection:
     def keys(self, **config):
         return process.select_spec(SPEC, DataConfig(**config)).keys
 
-    def test_privileged_state_never_does(self):
+    def test_privileged_state_only_where_it_is_asked_for(self):
         assert self.keys() == ("image/wrist", "mask/wrist", "proprio")
+        assert self.keys(proprio=False, privileged=True) == (
+            "image/wrist",
+            "mask/wrist",
+            "privileged",
+        )
+
+    def test_privileged_state_has_statistics_of_the_train_part(self, source, tmp_path):
+        processed = process.process(source, DataConfig(privileged=True), tmp_path)
+        train = [source.load(i) for i in processed.indices("train")]
+        rows = np.concatenate([e.observation["privileged"] for e in train])
+        np.testing.assert_allclose(processed.norm["privileged"].mean, rows.mean(0), atol=1e-5)
+        assert "privileged" not in process.process(source, DataConfig(), tmp_path / "b").norm
 
     def test_switches(self):
         assert self.keys(proprio=False) == ("image/wrist", "mask/wrist")

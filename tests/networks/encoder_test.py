@@ -141,6 +141,8 @@ def test_every_size_is_counted_above():
         ({"history": "rnn"}, "network.history"),
         ({"positions": "none"}, "network.positions"),
         ({"fusion": "cross_attention", "history": "attention"}, "set network.history=concat"),
+        ({"fusion": "cross_attention", "history": "gru"}, "set network.history=concat"),
+        ({"activation": "sine"}, "network.activation"),
     ],
 )
 def test_wrong_values_are_named(change, named):
@@ -173,6 +175,7 @@ def _jitted(config, observation, module=ObservationEncoder):
         ({"fusion": "cross_attention"}, 16 + 2 * 3 + 4),
         # The newest step, which holds proprioception.
         ({"history": "attention"}, 16 + 4),
+        ({"history": "gru"}, 16 + 4),
         ({"pool": "attention", "share_cameras": True}, 2 * 2 * 8 + 2 * 3 + 4),
     ],
 )
@@ -218,8 +221,9 @@ def test_fusions_say_what_they_need(fusion, missing, named):
         jax.eval_shape(ObservationEncoder(config).init, jax.random.key(0), observation)
 
 
-def test_history_knows_the_order_of_the_steps():
-    config = dataclasses.replace(FUSED, history="attention")
+@pytest.mark.parametrize("history", ["attention", "gru"])
+def test_history_knows_the_order_of_the_steps(history):
+    config = dataclasses.replace(FUSED, history=history)
     observation = _observation(steps=3, cameras=())
     apply, variables = _jitted(config, observation)
     order = observation["proprio"][:, [1, 0, 2]]

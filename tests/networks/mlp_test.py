@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.networks.mlp import MLP
+from jaxpolicy.networks.mlp import ACTIVATIONS, MLP
 
 
 def test_shapes_and_parameters():
@@ -24,3 +24,14 @@ def test_dropout_only_while_training():
     # 4 rows of equal inputs: about half of the positive units survive, doubled.
     assert 0.2 < kept.mean() < 0.8
     np.testing.assert_allclose(dropped[dropped > 0], 2 * still[dropped > 0], rtol=1e-6)
+
+
+def test_activations():
+    x = jnp.linspace(-3, 3, 8)[None]
+    outputs = {}
+    for name in ACTIVATIONS:
+        network = MLP((4,), activation=name)
+        outputs[name] = network.apply(network.init(jax.random.key(0), x), x)
+    assert (outputs["relu"] >= 0).all()
+    assert (jnp.abs(outputs["tanh"]) <= 1).all()
+    assert not np.allclose(outputs["gelu"], outputs["relu"])

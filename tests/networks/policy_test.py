@@ -2,7 +2,7 @@ import jax
 import numpy as np
 
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.networks.policy import ChunkPolicy
+from jaxpolicy.networks.policy import ChunkPolicy, ValueNetwork
 
 CONFIG = NetworkConfig(widths=(8,), depths=(1,), hidden=16, layers=1)
 
@@ -20,3 +20,10 @@ def test_chunk_of_actions():
     # Samples do not see each other.
     alone = network.apply(variables, jax.tree.map(lambda x: x[1:], observation))
     np.testing.assert_allclose(alone, y[1:], atol=1e-5)
+
+
+def test_values():
+    observation = {"privileged": np.ones((3, 2, 4), np.float32)}
+    y, variables = ValueNetwork(CONFIG).init_with_output(jax.random.key(0), observation)
+    assert y.shape == (3,)
+    assert set(variables["params"]) == {"mlp", "head"}

@@ -1,7 +1,3 @@
-import numpy as np
-import pytest
-
-from jaxpolicy.specs import InputError
 from jaxpolicy.training import callbacks
 from jaxpolicy.training.callbacks import Best
 
@@ -19,16 +15,3 @@ def test_should_stop_after_patience():
     assert not callbacks.should_stop(Best(10, 1.0, 2), patience=3)
     assert callbacks.should_stop(Best(10, 1.0, 3), patience=3)
     assert not callbacks.should_stop(Best(10, 1.0, 99), patience=0)
-
-
-def test_finite_metrics_pass():
-    callbacks.check_finite({"loss": np.ones(3), "scalar": 2.0}, 0)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_divergence_names_metric_and_step(bad):
-    # The third of the steps 100, 101, 102, 103 is step 102.
-    metrics = {"mse": np.ones(4), "loss": np.array([1, 1, bad, bad])}
-    with pytest.raises(callbacks.DivergenceError, match=r"loss is .* at step 102; lower"):
-        callbacks.check_finite(metrics, 100)
-    assert issubclass(callbacks.DivergenceError, InputError)

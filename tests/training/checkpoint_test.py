@@ -69,6 +69,23 @@ def test_keeps_the_newest_and_the_best(tmp_path):
     assert os.readlink(tmp_path / "checkpoints" / "best") == "20"
 
 
+def test_forgetting_what_came_later(tmp_path):
+    keeper = Checkpointer(tmp_path, max_to_keep=3)
+    for step, score in {10: 0.9, 20: 0.7, 30: 0.5}.items():
+        keeper.save(step, make_state(step // 10), {"step": step}, score)
+    assert keeper.forget(25) == 20
+    assert steps_of(tmp_path) == [10, 20]
+    assert os.readlink(tmp_path / "checkpoints" / "best") == "20"
+    # The step may be saved again.
+    keeper.save(30, make_state(4), {"step": 30}, 0.8)
+    assert keeper.forget(30) == 30
+    assert keeper.best_step() == 20
+    fixtures.assert_same_bits(keeper.restore(30, like()), make_state(4))
+    assert keeper.forget(-1) is None
+    assert not os.path.lexists(tmp_path / "checkpoints" / "best")
+    keeper.close()
+
+
 def test_without_validation_the_newest_is_best(tmp_path):
     save(tmp_path, {10: None, 20: None, 30: None}, max_to_keep=2)
     assert checkpoint.resolve_step(tmp_path) == 30

@@ -1,15 +1,19 @@
 import dataclasses
+import json
 
 import pytest
 
 from jaxpolicy import schema
 from jaxpolicy.specs import InputError
-from jaxpolicy.training.config import LoopConfig, OptimizerConfig, TrainConfig
+from jaxpolicy.training.config import GuardConfig, LoopConfig, OptimizerConfig, TrainConfig
 
 
 def test_round_trip_through_a_mapping():
     config = TrainConfig(name="x", loop=LoopConfig(steps=7), horizon=3)
     assert schema.from_mapping(TrainConfig, schema.to_mapping(config)) == config
+    guarded = TrainConfig(loop=LoopConfig(guard=GuardConfig(tries=1, max_kl=0.1)))
+    stored = json.loads(json.dumps(schema.to_mapping(guarded)))
+    assert schema.from_mapping(TrainConfig, stored) == guarded
 
 
 @pytest.mark.parametrize(

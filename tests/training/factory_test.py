@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.data.config import DataConfig
 from jaxpolicy.specs import InputError
 from jaxpolicy.training import factory
 from jaxpolicy.training.config import OptimizerConfig, TrainConfig
@@ -68,6 +69,13 @@ def test_clipping_makes_large_gradients_alike(name):
 def test_policy_does_not_see_privileged_state():
     spec = factory.make_policy_spec(fixtures.config(), fixtures.spec(images=True))
     assert [s.name for s in spec.observation] == ["image/wrist", "proprio"]
+
+
+def test_policy_sees_privileged_state_where_it_is_asked_to():
+    config = dataclasses.replace(fixtures.config(), data=DataConfig(privileged=True))
+    spec = factory.make_policy_spec(config, fixtures.spec())
+    assert [s.name for s in spec.observation] == ["privileged", "proprio"]
+    assert set(factory.blank_norm(spec)) == {"action", "privileged", "proprio"}
 
 
 def test_policy_that_would_see_nothing():

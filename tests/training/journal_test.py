@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxpolicy.training import journal
+from jaxpolicy.training import journal, metrics
 from tests.training import fixtures
 
 
@@ -53,6 +53,22 @@ def test_a_call_without_a_dispatch_is_all_start(tmp_path, clock):
         clock[0] += 1
     assert told.shares() == dict.fromkeys(journal.PARTS, 0.0) | {"start": 1.0}
     assert told.rate() == 0
+    told.close()
+
+
+def test_going_back_drops_later_rows_and_keeps_the_speed(tmp_path, clock):
+    told = open_journal(tmp_path)
+    for step in (0, 10, 20, 30):
+        told.mark(step)
+        told.write(step, {"train/loss": 1.0})
+        clock[0] += 5
+    told.go_back(10, "diverged")
+    assert [row["step"] for row in metrics.read(tmp_path)] == [0, 10]
+    assert told.mark(20) == pytest.approx(10 / 5)
+    told.write(20, {"train/loss": 2.0})
+    assert [row["train/loss"] for row in metrics.read(tmp_path)] == [1.0, 1.0, 2.0]
+    # From the second mark: three times 10 updates in 5 s, of which 20 were in vain.
+    assert told.rate() == pytest.approx(30 / 15)
     told.close()
 
 

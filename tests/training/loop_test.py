@@ -1,15 +1,17 @@
 import dataclasses
+import functools
 import json
 import math
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxpolicy.specs import InputError
-from jaxpolicy.training import checkpoint, journal, loop, metrics, prepare
-from jaxpolicy.training.callbacks import DivergenceError
+from jaxpolicy.training import checkpoint, factory, journal, loop, metrics, prepare
+from jaxpolicy.training.guard import DivergenceError, GuardConfig, Recovery
 from tests.training import fixtures
 
 
@@ -142,14 +144,215 @@ def test_patience_without_validation_data(tmp_path):
 # ------------------------------------------------------------------ divergence
 
 
+# Learning rates from which on a broken algorithm breaks; one recovery goes below.
+LIMIT = 1e-3
+
+
+def wild(rate=1e30, **loop_values):
+    """Steps so large that the loss overflows."""
+    config = fixtures.change(fixtures.config(**loop_values), "optimizer", clip_norm=0.0)
+    return fixtures.change(
+        config, "optimizer", name="adam", schedule="constant", learning_rate=rate
+    )
+
+
 def test_divergence_stops_with_a_clear_error(tmp_path):
-    config = fixtures.change(fixtures.config(), "optimizer", learning_rate=1e30, clip_norm=0.0)
-    config = fixtures.change(config, "optimizer", name="adam", schedule="constant")
+    config = wild(guard=GuardConfig(tries=0))
     with pytest.raises(DivergenceError, match=r"training diverged: .* is (nan|inf) at step \d+"):
         fixtures.train(config, tmp_path)
     # Nothing that is not finite was saved.
     for step in checkpoint_steps(tmp_path):
         assert math.isfinite(checkpoint.load_assets(tmp_path, step)["best"]["score"])
+
+
+def test_a_learning_rate_that_is_too_large_is_lowered(tmp_path):
+    config = wild(guard=GuardConfig(tries=1, lr_factor=1e-32))
+    result = fixtures.train(config, tmp_path)
+    (recovery,) = result.recoveries
+    assert (recovery.learning_rate, recovery.back_to) == (1e30, 0)
+    assert result.step == 12
+    assert all(np.isfinite(x).all() for x in fixtures.leaves(result.state))
+    rows = metrics.read(tmp_path)
+    train = [r for r in rows if "train/loss" in r]
+    assert [(r["step"], r["recoveries"]) for r in train] == [(4, 1), (8, 1), (12, 1)]
+    # The configuration stays what was asked for; the lower rate follows from the recoveries.
+    assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 1e30
+    assert fixtures.train(config, tmp_path).recoveries == result.recoveries
+
+
+def test_it_gives_up_after_so_many_recoveries(tmp_path):
+    config = wild(guard=GuardConfig(tries=2, lr_factor=0.5))
+    with pytest.raises(DivergenceError) as caught:
+        fixtures.train(config, tmp_path)
+    assert "the learning rate was 2.5e+29 by then, after 2 recoveries" in str(caught.value)
+    assert "with 1e+30; " in str(caught.value)
+    assert "with 5e+29. To go on: lower optimizer.learning_rate" in str(caught.value)
+
+
+def broken(monkeypatch, change):
+    """Learning rates of LIMIT and more have their train_step results changed."""
+    make = factory.make_algorithm
+
+    def make_broken(config, *args):
+        algorithm = make(config, *args)
+        if config.optimizer.learning_rate < LIMIT:
+            return algorithm
+        step = functools.partial(_changed, algorithm.train_step, change)
+        return algorithm._replace(train_step=step)
+
+    monkeypatch.setattr(factory, "make_algorithm", make_broken)
+
+
+def _changed(train_step, change, state, batch):
+    new, found = train_step(state, batch)
+    return change(state.step, new, found)
+
+
+def nan_loss(at, step, state, found):
+    """The loss of step `at` is NaN."""
+    return state, found | {"loss": jnp.where(step == at, jnp.nan, found["loss"])}
+
+
+def nan_parameters(at, step, state, found):
+    """Update number `at`, the first being 1, breaks the parameters but no metric before it."""
+    spoil = jnp.where(step + 1 == at, jnp.nan, 0.0)
+    network = jax.tree.map(lambda x: x + spoil, state.params["network"])
+    return state._replace(params=state.params | {"network": network}), found
+
+
+def large_kl(at, step, state, found):
+    """Update `at` and those after it go too far."""
+    return state, found | {"kl": jnp.where(step >= at, 1.0, 0.01)}
+
+
+def without_validation(**loop_values):
+    """Without validation, nothing but the guard looks at the parameters."""
+    return fixtures.change(fixtures.config(**loop_values), "data", split=(1.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("scan", ["on", "off"])
+def test_a_recovery_goes_on_from_the_newest_good_checkpoint(tmp_path, monkeypatch, scan):
+    broken(monkeypatch, functools.partial(nan_loss, 6))
+    result = fixtures.train(fixtures.config(scan=scan), tmp_path)
+    assert result.recoveries == (Recovery(6, "loss is nan", 3e-3, 4),)
+    rows = metrics.read(tmp_path)
+    assert [r.get("recoveries") for r in rows if "train/loss" in r] == [None, 1, 1]
+    assert [r["step"] for r in rows] == [4, 4, 8, 8, 12, 12]
+
+
+def test_noise_and_learning_rate_after_a_recovery(tmp_path, monkeypatch):
+    """As a run by hand: 4 updates, another key, then 8 updates at a tenth of the rate."""
+    config = fixtures.config(scan="off")
+    data = fixtures.prepared(config, tmp_path, fixtures.source())
+    slow = fixtures.change(config, "optimizer", learning_rate=3e-3 * 0.1)
+    first, second = (
+        factory.make_algorithm(c, data.policy_spec, data.norm, 12) for c in (config, slow)
+    )
+    state = first.init(jax.random.key(0), factory.example_batch(data.policy_spec))
+    batch = functools.partial(_batch, config, data.train_loader)
+    for step in range(4):
+        state, _ = jax.jit(first.train_step)(state, batch(step))
+    state = state._replace(key=jax.random.fold_in(state.key, 1))
+    for step in range(4, 12):
+        state, _ = jax.jit(second.train_step)(state, batch(step))
+    broken(monkeypatch, functools.partial(nan_loss, 6))
+    result = fixtures.train(config, tmp_path)
+    fixtures.assert_close(result.state, state, 1e-6)
+
+
+def _batch(config, loader, step):
+    fetch = loop.inputs.make_fetch(loader, config.n_obs_steps, config.horizon)
+    arrays = dict(loader.arrays)
+    return fetch(arrays, loader.indices(step) if loader.mode == "device" else loader.batch(step))
+
+
+def test_a_checkpoint_with_a_broken_loss_is_passed_over(tmp_path, monkeypatch):
+    # The loss of step 8 is that of the checkpoint after 8 updates.
+    broken(monkeypatch, functools.partial(nan_loss, 8))
+    result = fixtures.train(fixtures.config(max_to_keep=2), tmp_path)
+    assert result.recoveries == (Recovery(8, "loss is nan", 3e-3, 4),)
+
+
+def test_broken_parameters_are_never_saved(tmp_path, monkeypatch):
+    broken(monkeypatch, functools.partial(nan_parameters, 6))
+    result = fixtures.train(without_validation(checkpoint_every=3), tmp_path)
+    assert result.recoveries == (Recovery(6, "a parameter is NaN or infinite", 3e-3, 3),)
+
+
+def test_nothing_is_saved_before_all_metrics_were_looked_at(tmp_path, monkeypatch):
+    saved = []
+    save = checkpoint.Checkpointer.save
+
+    def note(self, step, *args):
+        saved.append(step)
+        save(self, step, *args)
+
+    monkeypatch.setattr(checkpoint.Checkpointer, "save", note)
+    # The update before the checkpoint diverges, and metrics are one dispatch late.
+    broken(monkeypatch, functools.partial(nan_loss, 5))
+    config = without_validation(steps_per_dispatch=1, checkpoint_every=6)
+    result = fixtures.train(config, tmp_path)
+    assert result.recoveries == (Recovery(5, "loss is nan", 3e-3, 0),)
+    assert saved == [6, 12]
+
+
+def test_policies_that_move_too_far(tmp_path, monkeypatch):
+    # Dispatches of 4: the mean of (.01, .01, 1, 1) is above .1, and was noticed at step 8.
+    broken(monkeypatch, functools.partial(large_kl, 6))
+    result = fixtures.train(fixtures.config(guard=GuardConfig(max_kl=0.1)), tmp_path)
+    (recovery,) = result.recoveries
+    assert (recovery.step, recovery.back_to) == (8, 4)
+    assert recovery.reason == "train/kl is 0.505 (loop.guard.max_kl=0.1)"
+
+
+def test_a_collapse_goes_back_to_the_best(tmp_path):
+    # Medians of three: .8 at 6, .9 at 8, .8 at 10, .1 at 12; the top was reached at 4 and 8.
+    success = iter([0.8, 0.9, 0.8, 0.9, 0.1, 0.1, 0.7, 0.7])
+    config = fixtures.config(
+        steps=12,
+        eval_every=2,
+        monitor="eval/success",
+        monitor_mode="max",
+        guard=GuardConfig(max_drop=0.5),
+    )
+    result = fixtures.train(config, tmp_path, evaluate=lambda *_: {"success": next(success)})
+    (recovery,) = result.recoveries
+    assert (recovery.step, recovery.back_to) == (12, 8)
+    rows = [r["eval/success"] for r in metrics.read(tmp_path) if "eval/success" in r]
+    assert rows == [0.8, 0.9, 0.8, 0.9, 0.7, 0.7]
+    assert result.best_step == 8
+
+
+def test_a_score_that_is_not_finite(tmp_path):
+    success = iter([0.8, float("nan"), 0.9, 0.9])
+    config = fixtures.config(monitor="eval/success", monitor_mode="max")
+    result = fixtures.train(config, tmp_path, evaluate=lambda *_: {"success": next(success)})
+    assert result.recoveries == (Recovery(8, "eval/success is nan", 3e-3, 4),)
+
+
+def test_watching_a_metric_that_never_comes(tmp_path):
+    config = fixtures.config(guard=GuardConfig(max_drop=0.5))
+    with pytest.raises(InputError, match="max_drop of eval/success needs in-loop evaluation"):
+        fixtures.train(config, tmp_path)
+    config = fixtures.config(guard=GuardConfig(max_drop=0.5, metric="train/retrun"))
+    with pytest.raises(InputError, match=r"guard.metric must be one of .*train/loss"):
+        fixtures.train(config, tmp_path)
+
+
+@pytest.mark.parametrize(("killed_at", "resumed_from"), [(8, 4), (12, 8)])
+def test_killed_after_a_recovery(tmp_path, monkeypatch, killed_at, resumed_from):
+    # At 8 no checkpoint knows of the recovery yet, so it is repeated; at 12 one does.
+    broken(monkeypatch, functools.partial(nan_loss, 6))
+    config = fixtures.config(max_to_keep=2)
+    whole = fixtures.train(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fixtures.train(config, tmp_path / "parts", evaluate=interrupt_at(killed_at))
+    rest = fixtures.train(config, tmp_path / "parts")
+    assert rest.resumed_from == resumed_from
+    assert rest.recoveries == whole.recoveries
+    fixtures.assert_same_bits(rest.state, whole.state)
+    fixtures.assert_same_bits(rest.params, whole.params)
+    assert without_times(tmp_path / "parts") == without_times(tmp_path / "whole")
 
 
 def checkpoint_steps(workdir):
