@@ -46,7 +46,7 @@ from jaxpolicy.schema import InputError
 from jaxpolicy.sim import gallery, pictures, streams
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import PolicyManifest
-from jaxpolicy.training import factory, loop, metrics, prepare, run_directory
+from jaxpolicy.training import factory, loop, metrics, online, prepare, run_directory
 from jaxpolicy.training.factory import LoadedPolicy
 from jaxpolicy.training.metrics import Video
 from jaxpolicy.training.prepare import Opened
@@ -75,6 +75,7 @@ __all__ = [
     "process",
     "report_path",
     "run",
+    "success_curve",
     "success_now",
     "success_reasons",
     "tell_collect",
@@ -314,12 +315,21 @@ def train(
     success over time is plotted into evaluation/success_curve.png.
     """
     run_directory.check_writable(workdir)
-    data = prepare.prepare_data(config, workdir, progress)
+    data = _prepared(config, workdir, progress)
     watch = functools.partial(success_now, config) if config.loop.rollouts else None
     result = loop.train(config, workdir, data, watch)
     if watch is not None:
         _plot_success(config, workdir)
     return result, evaluate_offline(config, workdir) if data.val_loader else {}
+
+
+def _prepared(
+    config: ExperimentConfig, workdir: PathLike, progress: Progress | None
+) -> prepare.Prepared:
+    """The data of a run, or the worlds that it learns in."""
+    if online.is_online(config):
+        return online.prepare(config, make_world(config.env))
+    return prepare.prepare_data(config, workdir, progress)
 
 
 def success_now(
@@ -359,12 +369,27 @@ def _local(params: Params) -> Params:
 
 def _plot_success(config: ExperimentConfig, workdir: PathLike) -> None:
     """evaluation/success_curve.png, where matplotlib is installed and there is something."""
-    rows = [r for r in metrics.read(workdir) if SUCCESS in r]
-    steps, rates = (np.asarray([r[k] for r in rows]) for k in ("step", SUCCESS))
+    steps, rates, x = success_curve(config, workdir)
     with contextlib.suppress(ImportError):
-        if rows:
-            picture = plots.success_curve(steps, rates, config.loop.rollouts)
+        if len(steps):
+            picture = plots.success_curve(steps, rates, config.loop.rollouts, x=x)
             atomic.write_bytes(Path(workdir) / EVALUATION / CURVE, picture)
+
+
+def success_curve(
+    config: ExperimentConfig, workdir: PathLike
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Closed-loop success while a run trained.
+
+    Returns:
+      Steps [K], success rates [K], and what steps count: control steps where the run learned
+      in worlds, else updates.
+    """
+    found = [(r["step"], r[SUCCESS]) for r in metrics.read(workdir) if SUCCESS in r]
+    steps, rates = np.asarray(found, np.float64).reshape(-1, 2).T
+    if online.is_online(config):
+        return steps * online.steps_per_update(config), rates, "control steps"
+    return steps, rates, "updates"
 
 
 def evaluate_offline(
@@ -378,7 +403,8 @@ def evaluate_offline(
       unlock_reason: where given, the locked test part is used and the reading recorded.
     """
     policy = factory.load_policy(workdir)
-    opened = list(_opened(config, workdir))
+    found_all = _opened(config, workdir)
+    opened = [o for o in found_all if unlock_reason or len(o.processed.indices("val"))]
     table: dict[str, offline.ActionErrors] = {}
     for found in opened:
         rows = _compare(policy, found, Path(workdir) / prepare.CACHE, unlock_reason)
@@ -515,7 +541,9 @@ def export(
 def _recorded(
     config: ExperimentConfig, workdir: PathLike, policy: LoadedPolicy
 ) -> dict[str, np.ndarray]:
-    """Windows of the validation part."""
+    """Windows of the validation part; of a run without a dataset, from a few new episodes."""
+    if online.is_online(config):
+        return _met(config, policy)
     opened = next(_opened(config, workdir))
     keys = [s.name for s in policy.policy_spec.observation]
     part = opened.processed.indices("val")
@@ -523,6 +551,17 @@ def _recorded(
     cuts = list(zip(frames.starts, frames.starts + frames.lengths, strict=True))
     episodes = [{k: frames.arrays[k][a:b] for k in keys} for a, b in cuts]
     return bundle.windows(episodes, policy.policy_spec, config.export.n_golden)
+
+
+def _met(config: ExperimentConfig, policy: LoadedPolicy) -> dict[str, np.ndarray]:
+    """Windows that the policy meets in episodes of the VALIDATION stream."""
+    spec, n = policy.policy_spec, config.export.n_golden
+    settings = dataclasses.replace(config.evaluation, n_episodes=8, batch=8, seed=0, n_recorded=0)
+    controller = _controller(policy, "", "jax", config.seed, with_confidence=False)
+    found = rollout.evaluate(
+        make_world(config.env), controller, settings, None, n, spec.n_obs_steps, streams.VALIDATION
+    )
+    return {s.name: found.observations[s.name] for s in spec.observation}
 
 
 # --------------------------------------------------------------------- all of them
@@ -586,7 +625,12 @@ def run(
 
 
 def prepare_data(config: ExperimentConfig, workdir: PathLike, log: Log) -> None:
-    """Collects demonstrations where `config` names no dataset, and processes them."""
+    """Collects demonstrations where `config` names no dataset, and processes them.
+
+    Methods that learn in worlds need none.
+    """
+    if online.is_online(config):
+        return
     if not config.dataset and not config.mixture:
         log.timed("collect", tell_collect, collect, config, workdir, log.progress("collect"))
     log.timed("process", tell_process, process, config, workdir, log.progress("process"))
@@ -611,8 +655,12 @@ def deliver(
       log: gets the stages.
 
     Returns:
-      Why the artefacts are not what was evaluated; empty where they are.
+      Why the artefacts are not what was evaluated; empty where they are, and where the
+      policy sees the simulator's state, so that there is nothing to deliver.
     """
+    if config.data.privileged:
+        log.rows.append(("export", 0.0, "none: the policy sees the simulator's state"))
+        return []
     _, checks = log.timed("export", tell_export, export, config, workdir)
     driven = {}
     for kind in config.export.formats[:1]:

@@ -5,6 +5,7 @@
     <workdir>/seed_0, seed_1, ...         a run directory per seed
     <workdir>/<key=value,...>/seed_0, ... with a grid, one per cell and seed
     <workdir>/best                        link to the run that is exported
+    <workdir>/learning_curves.png         success while training, where loop.rollouts is set
 
 Every run is an ordinary run directory whose data are links to the sweep's, so each
 launcher works there too. A sweep that was killed continues, and one that grows (more
@@ -12,6 +13,7 @@ seeds, more values) keeps what is done.
 """
 
 import ast
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -24,10 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpolicy import atomic, experiment, pipeline, schema
-from jaxpolicy.evaluation import metrics
+from jaxpolicy.evaluation import metrics, plots
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.schema import InputError
-from jaxpolicy.training import checkpoint, prepare, run_directory
+from jaxpolicy.training import checkpoint, online, prepare, run_directory
 from jaxpolicy.training.config import TrainConfig
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "cells",
     "evaluate",
     "is_sweep",
+    "link",
     "parse_grid",
     "read",
     "run",
@@ -49,6 +52,7 @@ PathLike = str | os.PathLike[str]
 RESULT = "result.json"
 SWEEP = "sweep.json"
 BEST = "best"
+CURVES = "learning_curves.png"
 
 # What all runs share cannot differ between them.
 SHARED = ("collect", "dataset", "env", "grid", "mixture", "name", "seed", "seeds")
@@ -184,12 +188,25 @@ def run(
             result = log.timed(name, _tell_result, function, cell, workdir, log.progress(name))
         evaluations[cell.name] = result["evaluation"]
         found = _write(config, workdir)
+    _plot(config, all_cells, workdir)
     best = next(cell for cell in all_cells if cell.name == found["best"])
     reasons = pipeline.success_reasons(config, found["groups"][0]["success_rate"])
     directory = Path(workdir) / best.name
     reasons += pipeline.deliver(best.config, directory, evaluations[best.name], log)
     paths = tuple(Path(workdir) / p for p in (SWEEP, BEST))
     return pipeline.Summary(tuple(log.rows), not reasons, tuple(reasons), paths)
+
+
+def _plot(config: ExperimentConfig, all_cells: Sequence[Cell], workdir: PathLike) -> None:
+    """learning_curves.png, where runs drove the robot while they trained."""
+    root = Path(workdir)
+    found = {c.name: pipeline.success_curve(c.config, root / c.name) for c in all_cells}
+    curves = {name: (x, y) for name, (x, y, _) in found.items() if len(x)}
+    with contextlib.suppress(ImportError):
+        if curves:
+            unit = next(iter(found.values()))[2]
+            picture = plots.learning_curves(curves, config.loop.rollouts, unit)
+            atomic.write_bytes(root / CURVES, picture)
 
 
 def train(
@@ -238,16 +255,19 @@ def share(config: ExperimentConfig, cell: Cell, workdir: PathLike) -> None:
     """Makes the data of the sweep those of the run, by links."""
     directory = Path(workdir) / cell.name
     atomic.make_directory(directory)
+    if online.is_online(config):
+        return
     atomic.make_directory(Path(workdir) / prepare.CACHE)
     names = [prepare.CACHE] if config.dataset or config.mixture else [prepare.CACHE, "dataset"]
     if cell.config.data == config.data:
         count = range(len(prepare.entries(config, workdir)))
         names += [prepare.processed_path("", n).name for n in count]
     for name in names:
-        _link(directory / name, Path(workdir) / name)
+        link(directory / name, Path(workdir) / name)
 
 
-def _link(path: Path, target: Path) -> None:
+def link(path: Path, target: Path) -> None:
+    """Makes `path` a relative link to `target`, where nothing is there yet."""
     if not path.is_symlink() and not path.exists():
         path.symlink_to(os.path.relpath(target, path.parent))
 

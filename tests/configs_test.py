@@ -14,12 +14,13 @@ PLAIN = {
     "bc_bridge": ("", "debug", "reference"),
     "bc_dataset": ("", "debug", "full"),
 }
-BY_TASK = ("act", "bc", "diffusion")
+BY_TASK = ("act", "bc", "dagger", "diffusion", "dppo")
 VARIANTS = [(name, variant) for name, variants in PLAIN.items() for variant in variants] + [
     (name, f"{task}{kind}")
     for name in BY_TASK
     for task in tasks.TASKS
     for kind in ("", ":debug", ":reference")
+    if name not in ("dagger", "dppo") or kind != ":reference"
 ]
 
 

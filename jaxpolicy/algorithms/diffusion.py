@@ -40,12 +40,16 @@ __all__ = [
     "act",
     "act_with_noise",
     "confidence",
+    "denoise",
+    "encode",
     "eval_step",
     "init",
     "loss",
     "make",
     "make_setup",
     "noise_shape",
+    "sample",
+    "sample_confidence",
     "train_step",
 ]
 
@@ -200,7 +204,7 @@ def loss(
     """
     key_noise, key_augment = (jax.random.key(0), None) if key is None else jax.random.split(key)
     inputs = imitation.augmented(setup, norm, batch.observation, key_augment)
-    encoding = _encode(setup, network, inputs)
+    encoding = encode(setup, network, inputs)
     chunk = imitation.targets(setup, norm, batch, inputs)
     mse = imitation.masked_mean(_errors(setup, network, chunk, encoding, key_noise), batch)
     l2 = setup.config.l2 * imitation.squared_weights(network)
@@ -219,18 +223,18 @@ def _errors(
     weights = (*schedule, *noise_schedules.prediction_weights(setup.config.prediction, schedule))
     alpha, sigma, p, q = (jnp.asarray(w, jnp.float32)[time] for w in weights)
     noisy = noise_schedules.mix(alpha, sigma, clean, noise)
-    error = _denoise(setup, network, condition, noisy, time.astype(jnp.float32))
+    error = denoise(setup, network, condition, noisy, time.astype(jnp.float32))
     error = error - noise_schedules.mix(p, q, clean, noise)
     return jnp.square(error).reshape(len(chunk), draws, *chunk.shape[1:]).mean(1)
 
 
-def _encode(setup: Setup, network: Params, inputs: Observation) -> jax.Array:
+def encode(setup: Setup, network: Params, inputs: Observation) -> jax.Array:
     """What the denoiser is given of the observation, [B, ...]."""
     variables, method = {"params": network}, DiffusionPolicy.encode
     return jnp.asarray(setup.network.apply(variables, inputs, method=method))
 
 
-def _denoise(
+def denoise(
     setup: Setup, network: Params, encoding: jax.Array, noisy: jax.Array, time: jax.Array
 ) -> jax.Array:
     """The denoiser's output [B, H, A]."""
@@ -253,16 +257,16 @@ def eval_step(setup: Setup, params: Params, batch: Batch) -> Metrics:
     inputs = imitation.network_input(setup, norm, batch.observation)
     target = imitation.targets(setup, norm, batch, inputs)
     noise = jax.random.normal(jax.random.key(1), (len(target), *noise_shape(setup)))
-    chunk = _sample(setup, network, _encode(setup, network, inputs), noise)
+    chunk = sample(setup, network, encode(setup, network, inputs), noise)
     return {**metrics, **imitation.action_errors(setup, norm, chunk - target, batch)}
 
 
-def _sample(
+def sample(
     setup: Setup, network: Params, encoding: jax.Array, noise: Any, unroll: bool = False
 ) -> jax.Array:
     """Action chunks [B, H, A] in network units, from noise [B, n, H, A]."""
-    denoise = functools.partial(_denoise, setup, network, encoding)
-    return samplers.sample(_sampler(setup), denoise, noise, setup.config.clip, unroll)
+    ask = functools.partial(denoise, setup, network, encoding)
+    return samplers.sample(_sampler(setup), ask, noise, setup.config.clip, unroll)
 
 
 def act(setup: Setup, params: Params, observation: Observation, key: jax.Array) -> jax.Array:
@@ -299,7 +303,7 @@ def act_with_noise(
     """
     inputs = imitation.network_input(setup, params["norm"], observation)
     network = imitation.acting(params)
-    chunk = _sample(setup, network, _encode(setup, network, inputs), noise, unroll)
+    chunk = sample(setup, network, encode(setup, network, inputs), noise, unroll)
     return imitation.physical_actions(setup, params["norm"], chunk, inputs)
 
 
@@ -319,10 +323,17 @@ def confidence(setup: Setup, params: Params, observation: Observation, key: jax.
     Returns:
       [B] in (0, 1].
     """
-    network, config = imitation.acting(params), setup.config
     inputs = imitation.network_input(setup, params["norm"], observation)
-    encoding, draws = _encode(setup, network, inputs), config.confidence_draws
-    rows = jnp.repeat(encoding, draws, 0)
+    return sample_confidence(setup, imitation.acting(params), inputs, key)
+
+
+def sample_confidence(
+    setup: Setup, network: Params, inputs: Observation, key: jax.Array
+) -> jax.Array:
+    """`confidence` [B] for the network's inputs, each [B, O, ...]."""
+    config, encoding = setup.config, encode(setup, network, inputs)
+    rows = jnp.repeat(encoding, config.confidence_draws, 0)
     noise = jax.random.normal(key, (len(rows), *noise_shape(setup)))
-    first = _sample(setup, network, rows, noise)[:, 0].reshape(len(encoding), draws, -1)
+    first = sample(setup, network, rows, noise)[:, 0]
+    first = first.reshape(len(encoding), config.confidence_draws, -1)
     return imitation.spread_confidence(first.swapaxes(0, 1), config.confidence_scale)

@@ -36,8 +36,10 @@ __all__ = [
     "dpm_solver",
     "euler",
     "make_sampler",
+    "mean",
     "n_noise",
     "sample",
+    "stochastic",
     "timesteps",
 ]
 
@@ -167,11 +169,32 @@ def make_sampler(name: str, schedule: NoiseSchedule, prediction: str, steps: int
         raise InputError(f"sample_steps must lie between 1 and train_steps ({levels}), got {steps}")
     if name == "euler" and not np.allclose(schedule.signal + schedule.noise, 1.0):
         raise InputError("sampler 'euler' needs the straight path: use the schedule 'flow'")
-    index = timesteps(levels, steps)
+    return _tabulated(SAMPLERS[name], schedule, prediction, steps)
+
+
+def stochastic(schedule: NoiseSchedule, prediction: str, steps: int, eta: float) -> Sampler:
+    """DDIM that replaces a part of the noise: eta = 0 is "ddim", eta = 1 is "ddpm".
+
+    Args:
+      schedule: see make_sampler.
+      prediction: see make_sampler.
+      steps: see make_sampler.
+      eta: see ddim.
+    """
+    return _tabulated(functools.partial(ddim, eta=eta), schedule, prediction, steps)
+
+
+def _tabulated(
+    rule: Callable[[NoiseSchedule, NoiseSchedule], Step],
+    schedule: NoiseSchedule,
+    prediction: str,
+    steps: int,
+) -> Sampler:
+    index = timesteps(len(schedule.signal), steps)
     now = NoiseSchedule(schedule.signal[index], schedule.noise[index])
     then = NoiseSchedule(np.append(now.signal[1:], 1.0), np.append(now.noise[1:], 0.0))
     a, b = noise_schedules.clean_weights(prediction, now)
-    sampler = Sampler(index, a, b, SAMPLERS[name](now, then))
+    sampler = Sampler(index, a, b, rule(now, then))
     return jax.tree.map(lambda x: x.astype(np.float32), sampler)
 
 
@@ -209,6 +232,22 @@ def sample(
     for i in range(steps):
         carry, _ = step(carry, jax.tree.map(lambda x, i=i: x[i], rows))
     return carry[0]
+
+
+def mean(row: Sampler, denoise: Denoise, x: jax.Array, clip: float = 0.0) -> jax.Array:
+    """Where one step leads without its fresh noise, for samplers that look at no step before.
+
+    Args:
+      row: one step of a Sampler, each [].
+      denoise: see `sample`.
+      x: [B, ...].
+      clip: see `sample`.
+
+    Returns:
+      [B, ...].
+    """
+    (result, _), _ = _step(denoise, clip, (x, jnp.zeros_like(x)), (row,))
+    return result
 
 
 def _step(

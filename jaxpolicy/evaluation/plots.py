@@ -1,6 +1,7 @@
 """Plots of an evaluation as PNG bytes. Needs matplotlib (the `viz` extra)."""
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxpolicy.evaluation.rollout import Rollouts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_all", "success_curve"]
+__all__ = ["draw_all", "learning_curves", "success_curve"]
 
 GREEN, RED, BLUE, GREY = "#248a3d", "#c8342b", "#3465a4", "#777777"
 BLOCKS = 8
@@ -42,21 +43,48 @@ def draw_all(
     return plots
 
 
-def success_curve(steps: np.ndarray, rates: np.ndarray, n: int) -> bytes:
-    """Success while training, with 95 % intervals of `n` episodes each, as PNG.
+def success_curve(
+    steps: np.ndarray,
+    rates: np.ndarray,
+    n: int,
+    title: str = "Success while training",
+    x: str = "updates",
+) -> bytes:
+    """Success as learning goes on, with 95 % intervals of `n` episodes each, as PNG.
 
     Args:
-      steps: int [K] updates done.
+      steps: int [K], updates done or another measure of progress.
       rates: [K] in [0, 1].
       n: episodes per point.
+      title: of the plot.
+      x: what `steps` counts.
 
     Raises:
       ImportError: matplotlib is not installed.
     """
     bounds = np.asarray([metrics.wilson(round(rate * n), n) for rate in rates])
-    figure, axes = _figure(f"Success while training, {n} episodes each", "updates", "success rate")
+    figure, axes = _figure(f"{title}, {n} episodes each", x, "success rate")
     axes.fill_between(steps, *bounds.T, color=GREEN, alpha=0.2, lw=0)
     axes.plot(steps, rates, color=GREEN, marker="o", ms=3)
+    axes.set_ylim(-0.02, 1.05)
+    return _png(figure)
+
+
+def learning_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], n: int, x: str) -> bytes:
+    """Success of several runs as they learn, as PNG.
+
+    Args:
+      curves: name of a run -> (steps [K], success rates [K] in [0, 1]).
+      n: episodes per point.
+      x: what steps count.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+    """
+    figure, axes = _figure(f"Success while training, {n} episodes each", x, "success rate")
+    for name, (steps, rates) in curves.items():
+        axes.plot(steps, rates, marker="o", ms=3, lw=1, label=name)
+    axes.legend(fontsize=8, frameon=False)
     axes.set_ylim(-0.02, 1.05)
     return _png(figure)
 

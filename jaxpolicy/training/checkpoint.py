@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -31,6 +33,7 @@ __all__ = [
 
 DIRECTORY = "checkpoints"
 BEST = "best"
+WORLDS = "worlds"  # field of an OnlineState
 _SCORE = "score"
 # Orbax wants a metric with every checkpoint; worse than any that was measured.
 _UNVALIDATED = sys.float_info.max
@@ -87,7 +90,7 @@ class Checkpointer:
             train_state=ocp.args.StandardRestore(rest),
         )
         found = self._manager.restore(step, args=items)
-        return type(like)(params=found.params, **found.train_state)
+        return type(like)(params=found.params, **_whole(found.train_state, like))
 
     def params(self, step: int, like: Params) -> Params:
         """Parameters of `step` with the shapes, dtypes and shardings of `like`."""
@@ -116,8 +119,28 @@ class Checkpointer:
 
 
 def _rest(state: State) -> dict[str, Any]:
-    """All of a state but its parameters."""
-    return {k: v for k, v in state._asdict().items() if k != "params"}
+    """All of a state but its parameters, and of worlds but arrays without elements.
+
+    Orbax saves none of those, and worlds without mocap bodies, say, have some.
+    """
+    rest = {k: v for k, v in state._asdict().items() if k != "params"}
+    if WORLDS in rest:
+        leaves = enumerate(jax.tree.leaves(rest[WORLDS]))
+        rest[WORLDS] = {str(i): x for i, x in leaves if x.size}
+    return rest
+
+
+def _whole(found: dict[str, Any], like: State) -> dict[str, Any]:
+    """Inverse of `_rest`, given what `like` looks like."""
+    if WORLDS not in found:
+        return found
+    leaves, structure = jax.tree.flatten(like._asdict()[WORLDS])
+    kept = found[WORLDS]
+    filled = [
+        kept[str(i)] if x.size else jax.device_put(jnp.zeros(x.shape, x.dtype), x.sharding)
+        for i, x in enumerate(leaves)
+    ]
+    return {**found, WORLDS: jax.tree.unflatten(structure, filled)}
 
 
 def _options(max_to_keep: int) -> ocp.CheckpointManagerOptions:

@@ -165,7 +165,7 @@ def init(arena: Arena, key: jax.Array) -> Worlds:
     """E episodes; their time limits are spread out, so that not all of them end at once."""
     key_reset, key_limit, key_explore = jax.random.split(key, 3)
     keys = jax.random.split(key_reset, arena.n_worlds)
-    state = arena.env.reset(keys)
+    state = _first(arena, keys)
     steps = jax.random.randint(key_limit, (arena.n_worlds,), 0, arena.episode_length)
     state = state.replace(info={**state.info, "steps": steps.astype(jnp.float32)})
     n = arena.policy_spec.n_obs_steps
@@ -173,6 +173,14 @@ def init(arena: Arena, key: jax.Array) -> Worlds:
     zeros = jnp.zeros((arena.n_worlds,), jnp.float32)
     tally = {"return": zeros, "length": zeros}
     return Worlds(state, window, tally, curriculum.adr_init(arena.curriculum), key_explore)
+
+
+def _first(arena: Arena, keys: jax.Array) -> State:
+    """The first episodes, at the level where the curriculum begins."""
+    config = arena.curriculum
+    if config.mode == "off":
+        return arena.env.reset(keys)
+    return arena.env.reset_at(keys, jnp.full((arena.n_worlds,), config.start))
 
 
 def collect(
@@ -357,6 +365,7 @@ def _next_levels(arena: Arena, worlds: Worlds, rollout: Rollout, progress: jax.A
     """Worlds whose next episodes begin at the level that the curriculum says now."""
     config, told = arena.curriculum, rollout.metrics
     counts = rollout.ended * curriculum.at_frontier(worlds.frontier, told["level"])
+    counts = counts * (1.0 - told.get("from_bank", jnp.zeros(())))
     won = (counts * told[_SUCCESS]).sum()
     frontier = curriculum.adr_update(config, worlds.frontier, won, counts.sum())
     key, following = jax.random.split(worlds.key)

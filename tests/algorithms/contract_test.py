@@ -12,30 +12,39 @@ from jax import export
 from jaxpolicy import normalization
 from jaxpolicy.algorithms.act import ACTConfig
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
+from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
+from jaxpolicy.algorithms.ppo import PPOConfig
 from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training import factory
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig, TrainConfig
-from jaxpolicy.types import Algorithm, Batch, PolicySpec, TrainState
+from jaxpolicy.types import Algorithm, Batch, PolicySpec, Rollout, TrainState
 
+DIFFUSION = DiffusionConfig(
+    denoiser="mlp",
+    denoisers=DenoiserConfig(embedding=8, mlp_widths=(32, 32)),
+    prediction="sample",
+    train_steps=20,
+    sample_steps=4,
+    noise_draws=4,
+    ema=EMAConfig(max_decay=0.9),
+)
+ONLINE = {"n_worlds": 4, "steps": 3, "epochs": 1, "minibatches": 2}
 # Settings of each algorithm that compile in seconds; the default where there is no entry.
 TINY = {
     "act": ACTConfig(latent=2, encoder_layers=1, decoder_layers=1),
-    "diffusion": DiffusionConfig(
-        denoiser="mlp",
-        denoisers=DenoiserConfig(embedding=8, mlp_widths=(32, 32)),
-        prediction="sample",
-        train_steps=20,
-        sample_steps=4,
-        noise_draws=4,
-        ema=EMAConfig(max_decay=0.9),
-    ),
+    "diffusion": DIFFUSION,
+    "dppo": DPPOConfig(diffusion=DIFFUSION, **ONLINE),
+    "ppo": PPOConfig(**ONLINE),
 }
+# Those that learn from demonstrations, and so from a Batch; the others from a Rollout.
+CLONING = sorted(set(factory.ALGORITHMS) - set(factory.ONLINE))
 STEPS, ROWS = 300, 8
 ACTION = ActionSpec("cartesian_delta", ("dx", "dyaw"), ("m", "rad"), (-0.1, -0.2), (0.1, 0.2), 20.0)
-SPEC = PolicySpec((ArraySpec("proprio", (3,)),), ACTION, 2, 4, 2)
+PROPRIO = (ArraySpec("proprio", (3,)),)
+SPEC = PolicySpec(PROPRIO, ACTION, 2, 4, 2, critic=PROPRIO)
 KEY = jax.random.key(5)
 
 
@@ -80,9 +89,30 @@ def case(name):
     return Case(algorithm, algorithm.init(jax.random.key(0), make_batch()))
 
 
-@pytest.fixture(params=sorted(factory.ALGORITHMS))
+@pytest.fixture(params=CLONING)
 def found(request):
     return case(request.param)
+
+
+@pytest.fixture(params=sorted(factory.ALGORITHMS))
+def anyone(request):
+    return case(request.param)
+
+
+@pytest.fixture(params=sorted(factory.ONLINE))
+def learner(request):
+    return case(request.param)
+
+
+def make_rollout(algorithm, params, seed=0):
+    """T = 3 decisions in E = 4 worlds, as the policy with `params` takes them."""
+    rng = np.random.default_rng(seed)
+    seen = {"proprio": rng.normal(size=(3, 4, 2, 3)).astype(np.float32)}
+    keys = jax.random.split(KEY, 3)
+    _, trace, log_prob = jax.vmap(functools.partial(algorithm.explore, params))(seen, keys)
+    reward = rng.normal(size=(3, 4)).astype(np.float32)
+    zeros = np.zeros((3, 4), np.float32)
+    return Rollout(seen, seen, trace, log_prob, reward, zeros, zeros, {})
 
 
 def same(a, b):
@@ -130,8 +160,44 @@ def test_learns(found):
     assert error < 0.015
 
 
-def test_acts_on_raw_observations(found):
-    algorithm, params, batch = found.algorithm, found.state.params, make_batch()
+def test_improves_what_it_did(learner):
+    algorithm, state = learner
+    rollout = make_rollout(algorithm, state.params)
+    after, metrics = algorithm.train_step(state, rollout)
+    again, _ = algorithm.train_step(state, rollout)
+    assert same(after, again)
+    assert not same(after.params["network"]["critic"], state.params["network"]["critic"])
+    assert same(after.key, state.key)
+    assert int(after.step) == 1
+    assert {"loss", "grad_norm", "kl"} <= set(metrics)
+    assert all(np.shape(m) == () and np.isfinite(m) for m in metrics.values())
+
+
+def test_explores_within_limits(learner):
+    seen = {"proprio": np.ones((ROWS, 2, 3), np.float32)}
+    action, _, log_prob = learner.algorithm.explore(learner.state.params, seen, KEY)
+    assert action.shape == (ROWS, 2, 2)  # n_action_steps, A
+    assert log_prob.ndim == 2
+    low, high = np.asarray(ACTION.minimum) - 1e-6, np.asarray(ACTION.maximum) + 1e-6
+    assert ((action >= low) & (action <= high)).all()
+    # All rows see the same and do not do the same.
+    assert np.abs(action - action[:1]).max() > 1e-3
+
+
+def test_learners_run_under_pmap(learner):
+    devices = jax.devices()[:2]
+    if len(devices) < 2:
+        pytest.skip("one device")
+    rollout = make_rollout(learner.algorithm, learner.state.params)
+    both = jax.tree.map(lambda x: np.stack([x, x]), rollout)
+    step = jax.pmap(learner.algorithm.train_step, in_axes=(None, 0), devices=devices)
+    state, metrics = step(learner.state, both)
+    assert state.step.tolist() == [1, 1]
+    assert np.isfinite(metrics["loss"]).all()
+
+
+def test_acts_on_raw_observations(anyone):
+    algorithm, params, batch = anyone.algorithm, anyone.state.params, make_batch()
     chunk = algorithm.act(params, batch.observation, KEY)
     assert chunk.shape == (ROWS, 4, 2)
     assert chunk.dtype == np.float32
@@ -151,18 +217,18 @@ def test_acts_on_batches_of_any_size(name):
     assert chunk.shape == (size, 4, 2)
 
 
-def test_confidence(found):
-    algorithm, observation = found.algorithm, make_batch().observation
-    confidence = algorithm.confidence(found.state.params, observation, KEY)
+def test_confidence(anyone):
+    algorithm, observation = anyone.algorithm, make_batch().observation
+    confidence = algorithm.confidence(anyone.state.params, observation, KEY)
     assert confidence.shape == (ROWS,)
     assert ((confidence >= 0) & (confidence <= 1)).all()
-    again = algorithm.confidence(found.state.params, observation, KEY)
+    again = algorithm.confidence(anyone.state.params, observation, KEY)
     np.testing.assert_array_equal(confidence, again)
 
 
-def test_noise_is_declared(found):
+def test_noise_is_declared(anyone):
     """`act` draws the noise that the algorithm says, and nothing else."""
-    algorithm, params, batch = found.algorithm, found.state.params, make_batch()
+    algorithm, params, batch = anyone.algorithm, anyone.state.params, make_batch()
     chunk = algorithm.act(params, batch.observation, KEY)
     other = algorithm.act(params, batch.observation, jax.random.key(6))
     if not algorithm.noise:
@@ -188,7 +254,7 @@ def test_masked_actions_do_not_count(found):
 
 
 @pytest.mark.parametrize("max_decay", [0.0, 0.9])
-@pytest.mark.parametrize("name", sorted(factory.ALGORITHMS))
+@pytest.mark.parametrize("name", CLONING)
 def test_averages_and_accumulation_can_be_chosen(name, max_decay):
     # Shapes alone: what they amount to is tested in imitation_test.
     algorithm = make(name, accumulation=2, ema=EMAConfig(max_decay=max_decay))

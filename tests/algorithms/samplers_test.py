@@ -37,6 +37,18 @@ def test_ddpm_step():
     assert step.random == pytest.approx(np.sqrt(0.24609375))
 
 
+def test_stochastic_by_hand():
+    # Flow in two steps, (alpha, sigma): (0, 1), (.5, .5), (1, 0); eta = .6. s = .6 * .5 = .3,
+    # sqrt(.25 - .09) = .4 of the noise is kept: x' = .4 x + (.5 - 0) x0. Then x' = x0.
+    schedule = noise_schedules.make_schedule("flow", 2)
+    sampler = samplers.stochastic(schedule, "sample", 2, eta=0.6)
+    np.testing.assert_allclose(sampler.step.random, [0.3, 0.0], atol=1e-6)
+    x, row = jnp.asarray([[1.0]]), jax.tree.map(lambda v: v[0], sampler)
+    for clip, clean in ((0.0, 2.0), (1.0, 1.0)):
+        got = samplers.mean(row, lambda x, time: jnp.full(x.shape, 2.0), x, clip)
+        np.testing.assert_allclose(got, [[0.4 + 0.5 * clean]], atol=1e-6)
+
+
 def test_euler_step():
     # From sigma = .75 to .5 with x = 1, x0 = .4: u = .6 / .75 = .8; x' = 1 - .25 * .8 = .8.
     now = NoiseSchedule(np.array([0.25]), np.array([0.75]))

@@ -30,14 +30,16 @@ class Point(Env):
     def reset(self, rng: jax.Array) -> State:
         where = jax.random.uniform(rng, (2,), minval=-1.0, maxval=1.0)
         zero = jnp.zeros(())
-        return State(where, _observed(where), zero, zero, {"success": zero}, {})
+        # As worlds without mocap bodies, it holds an array without elements.
+        state = {"where": where, "nothing": jnp.zeros((0, 3))}
+        return State(state, _observed(where), zero, zero, {"success": zero}, {})
 
     def step(self, state: State, action: jax.Array) -> State:
-        where = state.pipeline_state + action
+        where = state.pipeline_state["where"] + action
         distance = jnp.linalg.norm(where)
         success = jnp.float32(distance < 0.15)
         return state.replace(
-            pipeline_state=where,
+            pipeline_state={**state.pipeline_state, "where": where},
             obs=_observed(where),
             reward=-distance,
             done=jnp.float32(distance > self.wall),

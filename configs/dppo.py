@@ -1,0 +1,61 @@
+"""Diffusion policies of every task, improved in the simulated world by policy gradients (DPPO).
+
+COMMAND   python -m launch.pipeline --config=configs/dppo.py:TASK --workdir=runs/dppo_TASK \
+          --config.init_from=runs/diffusion_TASK
+          where runs/diffusion_TASK is of configs/diffusion.py:TASK (three seeds:
+          --config.seeds=3)
+HARDWARE  2 CPU cores (physics in C MuJoCo); an accelerator with --config.env.backend=mjx
+EXPECTED  success and minutes of what was measured: docs/results.md
+VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :lift
+          :TASK:debug      every stage in about a minute; the policy is not expected to work
+
+The policy sees the pictures it was trained on, and is exported as before; only the critic sees
+the simulator's state. Without init_from it starts at random, which is for testing alone.
+"""
+
+from dataclasses import replace
+
+import ml_collections
+
+from configs import common, diffusion, tasks
+from jaxpolicy.algorithms.dppo import DPPOConfig
+from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+
+def full(task: ExperimentConfig) -> ExperimentConfig:
+    """As it is meant to be run on two CPU cores: a million control steps in 40 updates."""
+    trained = diffusion.full(task)
+    return replace(
+        trained,
+        name=f"dppo_{task.name}",
+        algorithm="dppo",
+        dppo=DPPOConfig(
+            diffusion=trained.diffusion, n_worlds=128, steps=50, epochs=4, discount=0.9
+        ),
+        optimizer=OptimizerConfig(
+            name="adam", learning_rate=1e-4, schedule="constant", warmup_steps=0, clip_norm=0.5
+        ),
+        loop=LoopConfig(
+            steps=40,
+            eval_every=5,
+            rollouts=100,
+            monitor="eval/success",
+            monitor_mode="max",
+            steps_per_dispatch=5,
+        ),
+    )
+
+
+def debug(task: ExperimentConfig) -> ExperimentConfig:
+    """See tasks.debug."""
+    config = full(task)
+    small = tasks.debug(config)
+    loop = replace(config.loop, steps=2, eval_every=2, rollouts=4, steps_per_dispatch=1)
+    dppo = replace(config.dppo, n_worlds=4, steps=4, minibatches=2, epochs=1, critic_warmup=1)
+    return replace(small, loop=loop, dppo=dppo)
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """See the top of this file."""
+    return common.select_task({"": full, "debug": debug}, variant)
