@@ -16,17 +16,19 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 CODE := jaxpolicy launch configs benchmarks tests
+# They have targets of their own.
+BESIDE_TORCH := benchmarks/training_steps.py benchmarks/reinforcement.py
 PEERS_TESTS := tests/interop/lerobot_test.py tests/interop/robomimic_test.py
 # Workers share the machine; see tests/conftest.py for what each of them may use.
 PYTEST_FLAGS := -n auto --maxprocesses=4 --dist=worksteal
 UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop test-peers lint bench bench-loader bench-training lock clean \
-	distclean venv venv-interop venv-peers venv-torch
+.PHONY: help demo test test-interop test-peers lint bench bench-loader bench-reinforcement \
+	bench-training lock clean distclean venv venv-interop venv-peers venv-torch
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: venv  ## collect, train, evaluate, export and verify a vision policy: runs/lift_demo
 	$(BIN)/python -m launch.pipeline --config=configs/lift_demo.py --workdir=runs/lift_demo $(ARGS)
@@ -44,12 +46,15 @@ lint: venv  ## ruff and mypy
 	$(BIN)/ruff check $(wildcard $(CODE))
 	$(BIN)/mypy $(wildcard jaxpolicy launch configs)
 
-bench: venv bench-training  ## the benchmarks, one after the other
-	@set -e; for file in $(filter-out benchmarks/training_steps.py,$(wildcard benchmarks/*.py)); do \
+bench: venv bench-training bench-reinforcement  ## the benchmarks, one after the other
+	@set -e; for file in $(filter-out $(BESIDE_TORCH),$(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(BIN)/python $$file $(ARGS); done
 
 bench-training: venv venv-torch  ## training steps and sampling beside PyTorch's, on one thread
 	$(BIN)/python -m benchmarks.training_steps --torch_python=$(TORCH_VENV)/bin/python $(ARGS)
+
+bench-reinforcement: venv venv-torch  ## steps per CPU-second beside Stable-Baselines3's PPO
+	$(BIN)/python -m benchmarks.reinforcement --torch_python=$(TORCH_VENV)/bin/python $(ARGS)
 
 bench-loader: venv venv-peers  ## our loader beside LeRobot's and tf.data, on the same episodes
 	$(BIN)/python benchmarks/loader.py --peers --peers_python=$(PEERS_VENV)/bin/python $(ARGS)

@@ -9,62 +9,13 @@ call, and how many times as fast as the better of PyTorch's two we are. Without
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.training_sides.serving import ANSWER, CASES
-
-ROOT = Path(__file__).resolve().parent.parent
-ONE_THREAD = {
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "JAX_PLATFORMS": "cpu",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
-# Memory that is given back is zeroed again by the system, in pages of 4 KiB where nothing else
-# is asked for: both sides keep it, in large pages.
-KEEP_MEMORY = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "MALLOC_ARENA_MAX": "1",
-}
-
-
-class Side:
-    """A process that makes one case and does a call when asked."""
-
-    def __init__(self, python: str, module: str, case: str, options: Sequence[str]) -> None:
-        self.process = subprocess.Popen(
-            [python, "-m", f"benchmarks.training_sides.{module}", case, *options],
-            cwd=ROOT,
-            env=os.environ | ONE_THREAD | KEEP_MEMORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.ready = self._answer()
-
-    def call(self) -> float:
-        """CPU-milliseconds of one call."""
-        print(file=self.process.stdin, flush=True)
-        return self._answer()
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.process.communicate()
-
-    def _answer(self) -> float:
-        for line in self.process.stdout or ():
-            if line.startswith(ANSWER):
-                return json.loads(line.removeprefix(ANSWER))
-        sys.exit(f"error: a side ended with code {self.process.wait()}; its message is above")
+from benchmarks.sides.process import Side
+from benchmarks.training_sides.cases import CASES
 
 
 def measure(case: str, torch_python: str, calls: int) -> None:
@@ -72,7 +23,10 @@ def measure(case: str, torch_python: str, calls: int) -> None:
     sides = [(sys.executable, "ours", ())]
     if torch_python:
         sides += [(torch_python, "torch_side", ()), (torch_python, "torch_side", ("--compile",))]
-    running = [Side(python, module, case, options) for python, module, options in sides]
+    running = [
+        Side(python, f"benchmarks.training_sides.{module}", (case, *options))
+        for python, module, options in sides
+    ]
     rows = [[side.call() for side in running] for _ in range(calls)]
     for side in running:
         side.close()

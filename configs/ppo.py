@@ -7,7 +7,7 @@ EXPECTED  success, steps and minutes by task: docs/results.md
 VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :lift
           :TASK:debug      every stage in about a minute; the policy is not expected to work
           :TASK:pixels     from the wrist camera at 64 x 64; only the critic sees the state
-          :TASK:clone      behavioural cloning of 50 demonstrations from the state, to go on from
+          :TASK:clone      behavioural cloning of 12 demonstrations, cut short, to go on from
           :TASK:finetune   PPO from such a clone: --config.init_from=runs/clone_TASK
           :TASK:reference  the source document's values: 4 workers, 2000 transitions per update,
                            3 epochs, Adam at 1e-4
@@ -97,10 +97,10 @@ def clone(task: ExperimentConfig) -> ExperimentConfig:
         config,
         name=f"clone_{task.name}",
         algorithm="bc",
-        collect=CollectConfig(n_episodes=50),
+        collect=CollectConfig(n_episodes=12),
         bc=BCConfig(l2=0.0),
         optimizer=OptimizerConfig(learning_rate=1e-3),
-        loop=LoopConfig(steps=3000, eval_every=500),
+        loop=LoopConfig(steps=600, eval_every=200),
         arena=ArenaConfig(),
         min_success=0.0,
     )

@@ -82,6 +82,7 @@ TABLE = {
     # All stages in a row, and several such rows: the only modules that see all of the library.
     "jaxpolicy.pipeline": STAGES,
     "jaxpolicy.sweep": ("jaxpolicy.pipeline", *STAGES),
+    "jaxpolicy.dagger": ("jaxpolicy.pipeline", "jaxpolicy.sweep", *STAGES),
     "configs": ("jaxpolicy.experiment", "jaxpolicy.schema", *CONFIGS),
     "launch": ("jaxpolicy", "configs"),
 }

@@ -1,6 +1,7 @@
 """Our side of benchmarks/training_steps.py: each call is one compiled program."""
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.training_sides.serving import Case, serve
+from benchmarks.sides.serving import cpu_ms, serve
+from benchmarks.training_sides.cases import CASES, Case
 from jaxpolicy.algorithms import noise_schedules, samplers
 from jaxpolicy.networks.resnet import ResNet
 from jaxpolicy.networks.unet1d import UNet1D
@@ -95,4 +97,4 @@ def make(case: Case) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    serve(make)
+    serve(lambda: functools.partial(cpu_ms, make(CASES[sys.argv[1]])))

@@ -4,13 +4,15 @@ Pictures and convolutions are in PyTorch's fastest memory format here, `channels
 AdamW is its fused one.
 """
 
+import functools
 import sys
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.sides.serving import cpu_ms, serve
 from benchmarks.training_sides import torch_networks as networks
-from benchmarks.training_sides.serving import Case, serve
+from benchmarks.training_sides.cases import CASES, Case
 
 THREADS = 1
 
@@ -73,4 +75,5 @@ def sample(
 
 
 if __name__ == "__main__":
-    serve(lambda case: make(case, compiled="--compile" in sys.argv))
+    compiled = "--compile" in sys.argv
+    serve(lambda: functools.partial(cpu_ms, make(CASES[sys.argv[1]], compiled)))

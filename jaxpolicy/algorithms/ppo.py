@@ -48,6 +48,7 @@ __all__ = [
     "bind",
     "check",
     "confidence",
+    "eval_step",
     "explore",
     "init",
     "loss",
@@ -56,7 +57,9 @@ __all__ = [
     "network_input",
     "optimizer_steps",
     "physical_actions",
+    "policy_loss",
     "train_step",
+    "value_loss",
 ]
 
 # Factors of the adaptive learning rate, and the range of their product.

@@ -150,7 +150,7 @@ def test_evaluating_an_empty_directory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["collect", "process", "train", "evaluate", "export", "pipeline"]
+    "module", ["collect", "dagger", "process", "train", "evaluate", "export", "pipeline"]
 )
 def test_help_explains_the_flags(module):
     done = launch(module, "--help")
