@@ -31,7 +31,7 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         # Success is measured in the world: no episode is put aside for a test.
         data=replace(config.data, split=(0.85, 0.15, 0.0)),
         loop=replace(config.loop, steps=2000),
-        dagger=DaggerConfig(rounds=5, episodes_per_round=20),
+        dagger=DaggerConfig(rounds=3, episodes_per_round=30),
     )
 
 
