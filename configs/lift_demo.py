@@ -27,7 +27,9 @@ from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 FULL = ExperimentConfig(
     name="lift_demo",
     env=EnvConfig(name="lift", cameras=("wrist",), image_size=64),
-    collect=CollectConfig(n_episodes=600, execution_noise=0.1, bump_probability=0.03),
+    collect=CollectConfig(
+        n_episodes=600, execution_noise=0.1, bump_probability=0.03, misgrasp_probability=0.01
+    ),
     network=NetworkConfig(backbone="patch_cnn", size="tiny"),
     augment=AugmentConfig(shift=0),
     bc=BCConfig(l2=0.0),
