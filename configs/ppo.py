@@ -53,7 +53,7 @@ def _updates(n_steps: float, every: int = 10) -> LoopConfig:
 TUNED: dict[str, dict[str, Any]] = {
     "reach": {"loop": _updates(0.192, 5)},
     "push": {"loop": _updates(1.0)},
-    "lift": {"loop": _updates(1.0), "arena": ArenaConfig(expert_starts=0.4)},
+    "lift": {"loop": _updates(0.768), "arena": ArenaConfig(expert_starts=0.4)},
     "pick_place": {"loop": _updates(10.0, 50), "arena": ArenaConfig(expert_starts=0.4)},
 }
 REST = {"loop": _updates(10.0, 50), "arena": ArenaConfig(expert_starts=0.4)}
