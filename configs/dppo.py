@@ -7,6 +7,9 @@ COMMAND   python -m launch.pipeline --config=configs/dppo.py:TASK --workdir=runs
 HARDWARE  2 CPU cores (physics in C MuJoCo); an accelerator with --config.env.backend=mjx
 EXPECTED  success and minutes of what was measured: docs/results.md
 VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :lift
+          :TASK:clone      a diffusion policy from 12 demonstrations and the simulator's state, to
+                           go on from (quick to train, with room for improvement)
+          :TASK:finetune   DPPO from such a clone: --config.init_from=runs/clone_TASK
           :TASK:debug      every stage in about a minute; the policy is not expected to work
 
 The policy sees the pictures it was trained on, and is exported as before; only the critic sees
@@ -19,8 +22,12 @@ import ml_collections
 
 from configs import common, diffusion, tasks
 from jaxpolicy.algorithms.dppo import DPPOConfig
+from jaxpolicy.collect.config import CollectConfig
+from jaxpolicy.data.config import DataConfig
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+STATE = DataConfig(proprio=False, privileged=True)
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:
@@ -47,6 +54,28 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
     )
 
 
+def clone(task: ExperimentConfig) -> ExperimentConfig:
+    """A diffusion policy that sees the simulator's state, from few demonstrations."""
+    config = diffusion.full(task)
+    return replace(
+        config,
+        name=f"diffusion_clone_{task.name}",
+        env=replace(task.env, cameras=()),
+        data=STATE,
+        collect=CollectConfig(n_episodes=12),
+        loop=replace(config.loop, steps=500),
+        min_success=0.0,
+    )
+
+
+def finetune(task: ExperimentConfig) -> ExperimentConfig:
+    """Goes on from `clone`."""
+    config = full(task)
+    return replace(
+        config, name=f"dppo_clone_{task.name}", env=replace(task.env, cameras=()), data=STATE
+    )
+
+
 def debug(task: ExperimentConfig) -> ExperimentConfig:
     """See tasks.debug."""
     config = full(task)
@@ -58,4 +87,5 @@ def debug(task: ExperimentConfig) -> ExperimentConfig:
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """See the top of this file."""
-    return common.select_task({"": full, "debug": debug}, variant)
+    methods = {"": full, "clone": clone, "debug": debug, "finetune": finetune}
+    return common.select_task(methods, variant)
