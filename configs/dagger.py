@@ -30,8 +30,10 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         collect=CollectConfig(n_episodes=50),
         # Success is measured in the world: no episode is put aside for a test.
         data=replace(config.data, split=(0.85, 0.15, 0.0)),
-        loop=replace(config.loop, steps=2000),
-        dagger=DaggerConfig(rounds=3, episodes_per_round=30),
+        # The last parameters act: a handful of validation episodes cannot tell which are best,
+        # and those of half-way, before the learning rate has fallen, succeed half as often.
+        loop=replace(config.loop, steps=2000, eval_every=2000),
+        dagger=DaggerConfig(rounds=3, episodes_per_round=50),
     )
 
 
