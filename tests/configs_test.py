@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from configs import bc, tasks
+from configs import bc, ppo, tasks
 from jaxpolicy import experiment
 from jaxpolicy.schema import InputError
 from jaxpolicy.training import factory
@@ -15,12 +15,23 @@ PLAIN = {
     "bc_dataset": ("", "debug", "full"),
 }
 BY_TASK = ("act", "bc", "dagger", "diffusion", "dppo")
+STARTS = ("clone", "finetune")
+ONLINE = {
+    "ppo": ("", ":debug", ":reference", ":pixels", *(f":{kind}" for kind in STARTS)),
+    "dppo": tuple(f":{kind}" for kind in STARTS),
+}
 VARIANTS = [(name, variant) for name, variants in PLAIN.items() for variant in variants] + [
     (name, f"{task}{kind}")
     for name in BY_TASK
     for task in tasks.TASKS
     for kind in ("", ":debug", ":reference")
     if name not in ("dagger", "dppo") or kind != ":reference"
+]
+IN_WORLDS = [
+    (name, f"{task}{kind}")
+    for name, kinds in ONLINE.items()
+    for task in tasks.TASKS
+    for kind in kinds
 ]
 
 
@@ -33,6 +44,29 @@ def test_variants_fit_the_schema(name, variant):
         task = variant.partition(":")[0]
         assert config.name == f"{name}_{task}"
         assert config.env == tasks.TASKS[task].env
+
+
+@pytest.mark.parametrize(("name", "variant"), IN_WORLDS)
+def test_variants_that_learn_in_worlds_fit_the_schema(name, variant):
+    task, _, kind = variant.partition(":")
+    module = importlib.import_module(f"configs.{name}")
+    config = experiment.from_mapping(module.get_config(variant).to_dict())
+    assert config.env.name == tasks.TASKS[task].env.name
+    # Who starts from a clone sees and does what the clone did.
+    if kind == "finetune":
+        clone = experiment.from_mapping(module.get_config(f"{task}:clone").to_dict())
+        for key in ("data", "env", "network", "horizon", "n_action_steps", "n_obs_steps"):
+            assert getattr(config, key) == getattr(clone, key), key
+        assert clone.algorithm not in factory.ONLINE
+
+
+def test_reference_values_of_reinforcement_learning():
+    config = experiment.from_mapping(ppo.get_config("lift:reference").to_dict())
+    assert config.ppo.n_worlds == 4
+    assert config.ppo.n_worlds * config.ppo.steps == 2000
+    assert config.ppo.epochs == 3
+    assert config.optimizer.learning_rate == 1e-4
+    assert config.optimizer.schedule == "constant"
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,7 @@ def gae(
     return advantage, advantage + value
 
 
-def _accumulate(
-    later: jax.Array, step: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+def _accumulate(later: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     delta, keep = step
     now = delta + keep * later
     return now, now

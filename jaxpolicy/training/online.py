@@ -145,8 +145,8 @@ def place(like: Any, mesh: Mesh) -> Any:
 
 
 def _split(x: jax.ShapeDtypeStruct, mesh: Mesh) -> jax.ShapeDtypeStruct:
-    divides = x.ndim and x.shape[0] % mesh.size == 0 and not jnp.issubdtype(
-        x.dtype, jax.dtypes.prng_key
+    divides = (
+        x.ndim and x.shape[0] % mesh.size == 0 and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     )
     where = sharding.split(mesh) if divides else sharding.replicated(mesh)
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)

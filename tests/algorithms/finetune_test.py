@@ -63,9 +63,11 @@ def test_statistics_by_hand():
 
 def test_training_goes_on_with_the_same_method():
     clone, source = cloned()
-    params = finetune.start_from(clone, source).init(
-        jax.random.key(9), factory.example_batch(SPEC)
-    ).params
+    params = (
+        finetune.start_from(clone, source)
+        .init(jax.random.key(9), factory.example_batch(SPEC))
+        .params
+    )
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(source), strict=True):
         np.testing.assert_array_equal(a, b)
 
