@@ -3,9 +3,9 @@
 COMMAND   make bench-training   (python benchmarks/training_steps.py --torch_python=PYTHON)
 
 One thread on one core on either side: with two, the thread pools of both move work to and fro,
-which costs XLA a third of a ResNet step. Each side is a process of its own, and their calls alternate: ours,
-eager PyTorch, compiled PyTorch. Figures are medians of CPU-milliseconds of the process per
-call, and how many times as fast as the better of PyTorch's two we are. Without
+which costs XLA a third of a ResNet step. Each side is a process of its own, and their calls
+alternate: ours, eager PyTorch, compiled PyTorch. Figures are medians of CPU-milliseconds of the
+process per call, and how many times as fast as the better of PyTorch's two we are. Without
 --torch_python only our side runs.
 """
 
