@@ -6,6 +6,7 @@ HARDWARE  2 CPU cores
 MINUTES   see docs/dagger.md
 EXPECTED  success after the rounds at least 15 points above that of the demonstrations
 VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :lift
+          :TASK:state      from the simulator's state instead of pictures
           :TASK:debug      every stage in about a minute; the policies are not expected to work
 
 Demonstrations are 50 and undisturbed, as people's are: they show no way back from a mistake. The
@@ -19,6 +20,7 @@ import ml_collections
 from configs import bc, common, tasks
 from jaxpolicy.collect.config import CollectConfig, DaggerConfig
 from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.networks.encoder import NetworkConfig
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:
@@ -37,6 +39,21 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
     )
 
 
+def state(task: ExperimentConfig) -> ExperimentConfig:
+    """From the simulator's state, where a round takes a minute and no picture is in the way."""
+    config = full(task)
+    return replace(
+        config,
+        name=f"dagger_state_{task.name}",
+        env=replace(task.env, cameras=()),
+        data=replace(config.data, proprio=False, privileged=True),
+        # Half that width cannot follow an expert that changes its mind within millimetres.
+        network=NetworkConfig(hidden=256, layers=2, activation="tanh"),
+        loop=replace(config.loop, steps=3000, eval_every=3000),
+        dagger=replace(config.dagger, schedule="exponential", beta=0.7),
+    )
+
+
 def debug(task: ExperimentConfig) -> ExperimentConfig:
     """See tasks.debug."""
     rounds = DaggerConfig(rounds=2, episodes_per_round=4, batch=4, eval_episodes=8)
@@ -45,4 +62,4 @@ def debug(task: ExperimentConfig) -> ExperimentConfig:
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """See the top of this file."""
-    return common.select_task({"": full, "debug": debug}, variant)
+    return common.select_task({"": full, "debug": debug, "state": state}, variant)
