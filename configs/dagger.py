@@ -3,8 +3,7 @@
 COMMAND   python -m launch.dagger --config=configs/dagger.py:lift --workdir=runs/dagger_lift
           (three seeds: --config.seeds=3)
 HARDWARE  2 CPU cores
-MINUTES   see docs/dagger.md
-EXPECTED  success after the rounds at least 15 points above that of the demonstrations
+EXPECTED  success and minutes of what was measured (stack:state): docs/results.md
 VARIANTS  :TASK            one of those in configs/tasks.py, e.g. :lift
           :TASK:state      from the simulator's state instead of pictures
           :TASK:debug      every stage in about a minute; the policies are not expected to work
