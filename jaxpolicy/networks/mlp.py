@@ -9,10 +9,27 @@ import jax.numpy as jnp
 
 __all__ = ["ACTIVATIONS", "MLP"]
 
+
+# Looked up in their modules when they are called: while it traces, the ONNX exporter puts forms
+# there that it can convert.
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    return nn.gelu(x)
+
+
+def _relu(x: jax.Array) -> jax.Array:
+    return nn.relu(x)
+
+
+def _tanh(x: jax.Array) -> jax.Array:
+    return jnp.tanh(x)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": nn.gelu,
-    "relu": nn.relu,
-    "tanh": jnp.tanh,
+    "gelu": _gelu,
+    "relu": _relu,
+    "tanh": _tanh,
 }
 
 
