@@ -69,10 +69,14 @@ def clone(task: ExperimentConfig) -> ExperimentConfig:
 
 
 def finetune(task: ExperimentConfig) -> ExperimentConfig:
-    """Goes on from `clone`."""
+    """Goes on from `clone`, for half a million control steps."""
     config = full(task)
     return replace(
-        config, name=f"dppo_clone_{task.name}", env=replace(task.env, cameras=()), data=STATE
+        config,
+        name=f"dppo_clone_{task.name}",
+        env=replace(task.env, cameras=()),
+        data=STATE,
+        loop=replace(config.loop, steps=20),
     )
 
 
