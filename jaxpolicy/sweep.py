@@ -235,7 +235,8 @@ def _each(
     progress: pipeline.StageProgress,
 ) -> dict[str, Any]:
     all_cells = _open(config, workdir)
-    pipeline.process(config, workdir, progress("process"))
+    if not online.is_online(config):
+        pipeline.process(config, workdir, progress("process"))
     for cell in all_cells:
         share(config, cell, workdir)
         stage(cell, workdir, progress(f"{cell.name} {name}"))

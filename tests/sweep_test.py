@@ -212,3 +212,12 @@ def test_a_cell_with_other_data_has_a_split_of_its_own(swept):
     directory = workdir / found["best"]
     assert not (directory / "processed").is_symlink()
     assert (directory / "cache").is_symlink()
+
+
+def test_runs_that_learn_in_worlds_have_no_data_to_process(tmp_path, monkeypatch):
+    config = ExperimentConfig(algorithm="ppo", seeds=2)
+    trained = []
+    monkeypatch.setattr(sweep, "_train", lambda cell, *rest: trained.append(cell.name))
+    monkeypatch.setattr(sweep, "_write", lambda *args: {})
+    sweep.train(config, tmp_path)
+    assert trained == ["seed_0", "seed_1"]

@@ -116,8 +116,6 @@ def make(
       InputError: a value or a statistic is wrong or missing.
     """
     setup = make_setup(policy_spec, network, config, optimizer, augmentation, shards)
-    if "action" not in norm:
-        raise InputError("statistics of 'action' are missing")
     return ppo.bind(setup, norm)._replace(
         confidence=functools.partial(confidence, setup),
         noise=diffusion.noise_shape(_policy(setup)),

@@ -209,13 +209,17 @@ def make(
       InputError: a value or a statistic is wrong or missing.
     """
     setup = make_setup(policy_spec, network, config, optimizer, augmentation, shards)
-    if "action" not in norm:
-        raise InputError("statistics of 'action' are missing")
     return bind(setup, norm)
 
 
 def bind(setup: Setup, norm: Mapping[str, NormStats]) -> Algorithm:
-    """The functions of this module with `setup`, and `norm` of "action", bound."""
+    """The functions of this module with `setup`, and `norm` of "action", bound.
+
+    Raises:
+      InputError: those statistics are missing.
+    """
+    if "action" not in norm:
+        raise InputError("statistics of 'action' are missing")
     return Algorithm(
         init=functools.partial(init, setup, {"action": norm["action"]}),
         train_step=functools.partial(train_step, setup),

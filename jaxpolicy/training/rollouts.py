@@ -215,8 +215,7 @@ def _step(
     names = [s.name for s in arena.policy_spec.observation]
     observation = {k: worlds.window[k] for k in names}
     action, trace, log_prob = explore(params, observation, key)
-    before = worlds.state
-    state = arena.env.step(before, action)
+    state = arena.env.step(worlds.state, action)
     ended, truncated = state.done, state.info["truncation"]
     final = state.info["final_obs"]
     seen = [s.name for s in arena.policy_spec.critic]
