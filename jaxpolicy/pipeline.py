@@ -292,6 +292,11 @@ def describe(config: ExperimentConfig, workdir: PathLike) -> describe_lib.Table:
     What it sees is taken from the dataset, where that is not there from the world that
     demonstrations would come from.
     """
+    if online.is_online(config):
+        raise InputError(
+            f"algorithm={config.algorithm} learns from rollouts, which --describe cannot measure "
+            "yet; describe the policy's network with algorithm=bc"
+        )
     entry = prepare.entries(config, workdir)[0]
     if Path(entry.dataset).exists() or config.dataset or config.mixture:
         recorded = open_source(entry.dataset, entry.data.format, entry.data).spec

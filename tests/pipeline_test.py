@@ -11,6 +11,7 @@ from jaxpolicy.evaluation import rollout
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.schema import InputError
 from jaxpolicy.sim import streams, wrappers
 from jaxpolicy.training import loop, metrics
 from jaxpolicy.training.config import LoopConfig
@@ -129,3 +130,8 @@ def test_an_artefact_may_be_luckier_than_the_policy_it_came_from_but_not_worse()
     assert worse == ["onnx success 96.0% lies below the JAX policy's interval [97.2%, 99.9%]"]
     checks = {"parity": {"passed": False, "value": 0.5}}
     assert pipeline.artefact_reasons(found, checks, {}) == ["artefacts differ from JAX: 0.5"]
+
+
+def test_describing_a_method_that_learns_in_worlds_says_why_not(tmp_path):
+    with pytest.raises(InputError, match="algorithm=ppo learns from rollouts"):
+        pipeline.describe(ExperimentConfig(algorithm="ppo"), tmp_path)
