@@ -6,18 +6,23 @@ largest model can be described on the smallest machine.
 
 import collections
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
-from jaxpolicy.types import Algorithm, Batch, Params
+from jaxpolicy.types import Algorithm, Params
 
-__all__ = ["Row", "Table", "matmul_flops", "table", "text"]
+__all__ = ["Row", "Table", "matmul_flops", "memory", "table", "text", "tree_bytes"]
 
 Path = tuple[str, ...]
+
+# Of TrainState.params, those with the structure of (a part of) "network".
+_COPIES = ("ema", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +52,11 @@ class Table:
         step costs about three times as much, and four times with network.remat.
       parameter_bytes: memory of the parameters; gradients need as much again.
       optimizer_bytes: memory of the optimiser's state.
+      copy_bytes: memory of the copies of parameters that are not trained: their moving average,
+        and the policy that a method keeps near to.
       activation_bytes: memory of what the forward pass of B samples keeps for the backward
         pass, before the compiler fuses operations: an upper bound as a rule.
+      others: memory of what is not of the network, by name.
     """
 
     rows: tuple[Row, ...]
@@ -57,15 +65,18 @@ class Table:
     flops: float
     parameter_bytes: int
     optimizer_bytes: int
+    copy_bytes: int
     activation_bytes: int
+    others: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def table(algorithm: Algorithm, batch: Batch, depth: int = 4) -> Table:
+def table(algorithm: Algorithm, batch: Any, depth: int = 4) -> Table:
     """Describes the network that an algorithm trains.
 
     Args:
       algorithm: any whose `eval_step` reports the "loss" of one forward pass.
-      batch: arrays or jax.ShapeDtypeStruct, as `init` takes them; only shapes count.
+      batch: arrays or jax.ShapeDtypeStruct, as `eval_step` takes them, with the `observation`
+        of B samples; only shapes count.
       depth: how many names a path may have; deeper modules are counted in those around them.
 
     Returns:
@@ -73,29 +84,50 @@ def table(algorithm: Algorithm, batch: Batch, depth: int = 4) -> Table:
     """
     state = jax.eval_shape(algorithm.init, jax.eval_shape(jax.random.key, 0), batch)
     sizes = {_names(p): x.size for p, x in jax.tree.leaves_with_path(state.params["network"])}
-    jaxpr = jax.make_jaxpr(algorithm.eval_step)(state.params, batch).jaxpr
-    batch_size = jax.tree.leaves(batch.action)[0].shape[0]
+    loss = functools.partial(_loss, algorithm)
+    jaxpr = jax.make_jaxpr(loss)(state.params["network"], state.params, batch).jaxpr
+    batch_size = jax.tree.leaves(batch.observation)[0].shape[0]
     modules = frozenset(path[:i] for path in sizes for i in range(len(path)))
     flops: dict[Path, float] = collections.defaultdict(float)
-    for stack, value in matmul_flops(jaxpr):
+    for stack, value in matmul_flops(_needed(jaxpr)):
         flops[_module(stack, modules)] += value / batch_size
     return Table(
         rows=tuple(_rows(sizes, flops, depth)),
         batch_size=batch_size,
         parameters=sum(sizes.values()),
         flops=sum(flops.values()),
-        parameter_bytes=_bytes(jax.tree.leaves(state.params["network"])),
-        optimizer_bytes=_bytes(jax.tree.leaves(state.opt_state)),
-        activation_bytes=_activation_bytes(algorithm, state.params, batch),
+        parameter_bytes=tree_bytes(state.params["network"]),
+        optimizer_bytes=tree_bytes(state.opt_state),
+        copy_bytes=tree_bytes([state.params.get(name) for name in _COPIES]),
+        activation_bytes=_activation_bytes(loss, state.params, batch),
     )
+
+
+def _loss(algorithm: Algorithm, network: Params, params: Params, batch: Any) -> jax.Array:
+    """The loss [] of `network`, which also acts where a moving average would."""
+    averages = {"ema": network} if "ema" in params else {}
+    return algorithm.eval_step({**params, "network": network, **averages}, batch)["loss"]
+
+
+def _needed(jaxpr: core.Jaxpr) -> core.Jaxpr:
+    """`jaxpr` without what its outputs do not depend on, e.g. other metrics than the loss."""
+    wanted = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
+    kept = []
+    for equation in reversed(jaxpr.eqns):
+        if wanted.intersection(equation.outvars):
+            wanted.update(v for v in equation.invars if isinstance(v, core.Var))
+            kept.append(equation)
+    return jaxpr.replace(eqns=kept[::-1])
 
 
 def _names(path: tuple[Any, ...]) -> Path:
     return tuple(str(entry.key) for entry in path)
 
 
-def _bytes(arrays: list[Any]) -> int:
-    return sum(x.size * x.dtype.itemsize for x in arrays)
+def tree_bytes(tree: Any) -> int:
+    """Memory of the arrays, or their shapes, of a tree; PRNG keys count as nothing."""
+    found = [x for x in jax.tree.leaves(tree) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return sum(x.size * x.dtype.itemsize for x in found)
 
 
 def matmul_flops(jaxpr: core.Jaxpr, stack: str = "", times: int = 1) -> Iterator[tuple[str, float]]:
@@ -150,6 +182,8 @@ def _module(stack: str, modules: frozenset[Path]) -> Path:
     """The innermost module of the tree of parameters that the scopes name."""
     path: Path = ()
     for name in stack.split("/"):
+        # Of "vmap(name)", the name.
+        name = name.split("(")[-1].rstrip(")")
         if (*path, name) in modules:
             path = (*path, name)
     return path
@@ -173,19 +207,30 @@ def _rows(sizes: Mapping[Path, int], flops: Mapping[Path, float], depth: int) ->
     return sorted(rows, key=lambda r: [rank[r.path[: i + 1]] for i in range(len(r.path))])
 
 
-def _activation_bytes(algorithm: Algorithm, params: Params, batch: Batch) -> int:
+def _activation_bytes(loss: Callable[..., jax.Array], params: Params, batch: Any) -> int:
     """What differentiating the loss keeps, apart from its own inputs."""
 
-    def kept(params: Params, batch: Batch) -> Any:
-        def loss(network: Params) -> jax.Array:
-            return algorithm.eval_step({**params, "network": network}, batch)["loss"]
-
-        return jax.vjp(loss, params["network"])[1]
+    def kept(params: Params, batch: Any) -> Any:
+        of = functools.partial(loss, params=params, batch=batch)
+        return jax.vjp(of, params["network"])[1]
 
     jaxpr = jax.make_jaxpr(kept)(params, batch).jaxpr
     given = {*jaxpr.invars, *jaxpr.constvars}
     variables = {v for v in jaxpr.outvars if isinstance(v, core.Var)} - given
-    return _bytes([v.aval for v in variables])
+    return tree_bytes([v.aval for v in variables])
+
+
+def memory(table: Table) -> dict[str, int]:
+    """Bytes by what they are for; copies only where there are any."""
+    copies = {"copies that are not trained": table.copy_bytes} if table.copy_bytes else {}
+    return {
+        "parameters": table.parameter_bytes,
+        "gradients": table.parameter_bytes,
+        "optimiser": table.optimizer_bytes,
+        **copies,
+        f"activations of {table.batch_size:,} samples at most": table.activation_bytes,
+        **table.others,
+    }
 
 
 def text(table: Table) -> str:
@@ -196,13 +241,7 @@ def text(table: Table) -> str:
     for name, row in zip(names, table.rows, strict=True):
         lines.append(f"{name:{width}}  {row.parameters:>12,}  {row.flops / 1e6:>12,.2f}")
     lines.append(f"{'total':{width}}  {table.parameters:>12,}  {table.flops / 1e6:>12,.2f}")
-    memory = {
-        "parameters": table.parameter_bytes,
-        "gradients": table.parameter_bytes,
-        "optimiser": table.optimizer_bytes,
-        f"activations of {table.batch_size} samples": table.activation_bytes,
-    }
-    parts = [f"{key} {value / 1e6:,.1f} MB" for key, value in memory.items()]
+    parts = [f"{key} {value / 1e6:,.1f} MB" for key, value in memory(table).items()]
     return "\n".join(
         [*lines, "FLOPs: one forward pass of one sample", "memory: " + ", ".join(parts)]
     )

@@ -39,9 +39,9 @@ def _eval_step(network, params, batch):
     return {"loss": jnp.square(predicted - batch.action).mean()}
 
 
-def _table(depth=4, **options):
+def _table(depth=4, init=_init, eval_step=_eval_step, **options):
     network = _Network(**options)
-    init, eval_step = (functools.partial(f, network) for f in (_init, _eval_step))
+    init, eval_step = (functools.partial(f, network) for f in (init, eval_step))
     shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     batch = Batch({"image/a": shape((7, 4, 6, 2))}, shape((7, 5)), None)
     return describe.table(Algorithm(init, None, eval_step, None, None), batch, depth)
@@ -75,6 +75,28 @@ def test_rematerialisation_keeps_less_and_has_the_same_rows(table):
     again = _table(remat=True)
     assert again.rows == table.rows
     assert again.activation_bytes < table.activation_bytes
+
+
+def test_what_the_loss_does_not_need_is_not_counted(table):
+    def eval_step(network, params, batch):
+        more = network.apply({"params": params["network"]}, batch.observation["image/a"])
+        return {**_eval_step(network, params, batch), "sampled": (more @ more.T).sum()}
+
+    assert _table(eval_step=eval_step).flops == table.flops
+
+
+def test_activations_are_those_of_the_network_that_learns(table):
+    # Where an average acts, `eval_step` is its loss.
+    def init(network, key, batch):
+        state = _init(network, key, batch)
+        return state._replace(params={**state.params, "ema": state.params["network"]})
+
+    def eval_step(network, params, batch):
+        return _eval_step(network, {"network": params["ema"]}, batch)
+
+    averaged = _table(init=init, eval_step=eval_step)
+    assert averaged.activation_bytes == table.activation_bytes
+    assert (averaged.copy_bytes, table.copy_bytes) == (4 * 77, 0)
 
 
 def test_depth_counts_inner_modules_in_those_around_them(table):
