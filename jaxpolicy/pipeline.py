@@ -26,6 +26,7 @@ import numpy as np
 from brax.envs.base import Env
 
 from jaxpolicy import atomic, schema, sim
+from jaxpolicy.algorithms import ppo
 from jaxpolicy.collect import expert
 from jaxpolicy.data import WRITERS, action_kind, cache, detect, mixture, open_source
 from jaxpolicy.data.action_kind import Guess
@@ -46,7 +47,15 @@ from jaxpolicy.schema import InputError
 from jaxpolicy.sim import gallery, pictures, streams
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.specs import PolicyManifest
-from jaxpolicy.training import factory, loop, metrics, online, prepare, run_directory
+from jaxpolicy.training import (
+    factory,
+    loop,
+    metrics,
+    online,
+    prepare,
+    run_directory,
+    sharding,
+)
 from jaxpolicy.training.factory import LoadedPolicy
 from jaxpolicy.training.metrics import Video
 from jaxpolicy.training.prepare import Opened
@@ -54,6 +63,7 @@ from jaxpolicy.types import Algorithm, DatasetSpec, Episode, Params, PolicySpec
 
 __all__ = [
     "ARTEFACTS",
+    "Description",
     "Log",
     "POLICIES",
     "Summary",
@@ -286,17 +296,29 @@ def _opened(config: ExperimentConfig, workdir: PathLike) -> Iterator[Opened]:
 # ----------------------------------------------------------------------- 4 design
 
 
-def describe(config: ExperimentConfig, workdir: PathLike) -> describe_lib.Table:
+class Description(NamedTuple):
+    """What a configuration would train.
+
+    Attributes:
+      table: the network by module, and memory.
+      policy_spec: what the policy sees and does, and what its critic sees.
+      devices: over which samples are split.
+    """
+
+    table: describe_lib.Table
+    policy_spec: PolicySpec
+    devices: int
+
+
+def describe(config: ExperimentConfig, workdir: PathLike) -> Description:
     """The network that `config` trains, by module; nothing is made or written.
 
     What it sees is taken from the dataset, where that is not there from the world that
-    demonstrations would come from.
+    demonstrations would come from. Of methods that learn in worlds, actor and critic are told.
     """
+    devices = sharding.make_mesh(config.loop.devices).size
     if online.is_online(config):
-        raise InputError(
-            f"algorithm={config.algorithm} learns from rollouts, which --describe cannot measure "
-            "yet; describe the policy's network with algorithm=bc"
-        )
+        return _describe_online(config, devices)
     entry = prepare.entries(config, workdir)[0]
     if Path(entry.dataset).exists() or config.dataset or config.mixture:
         recorded = open_source(entry.dataset, entry.data.format, entry.data).spec
@@ -305,7 +327,24 @@ def describe(config: ExperimentConfig, workdir: PathLike) -> describe_lib.Table:
     policy_spec = factory.make_policy_spec(config, select_spec(recorded, entry.data))
     algorithm = factory.make_algorithm(config, policy_spec, factory.blank_norm(policy_spec))
     batch = factory.example_batch(policy_spec, config.loop.batch_size)
-    return describe_lib.table(algorithm, batch)
+    return Description(describe_lib.table(algorithm, batch), policy_spec, devices)
+
+
+def _describe_online(config: ExperimentConfig, devices: int) -> Description:
+    """Actor and critic of a minibatch, and memory of the worlds and of a rollout in them."""
+    # Without the expert's starts, which would have to be recorded.
+    arena = dataclasses.replace(config.arena, expert_starts=0.0)
+    data = online.prepare(dataclasses.replace(config, arena=arena), make_world(config.env))
+    spec, settings = data.policy_spec, getattr(config, config.algorithm)
+    algorithm = factory.make_algorithm(config, spec, data.norm, devices=devices)
+    n = settings.n_worlds * settings.steps // settings.minibatches
+    table = describe_lib.table(algorithm, ppo.example_samples(algorithm, spec, n))
+    worlds, rollout = online.shapes(config, data, algorithm)
+    others = {
+        f"{settings.n_worlds:,} worlds": describe_lib.tree_bytes(worlds),
+        f"a rollout of {settings.steps} decisions in each": describe_lib.tree_bytes(rollout),
+    }
+    return Description(dataclasses.replace(table, others=others), spec, devices)
 
 
 # ------------------------------------------------------------------------ 5 train

@@ -212,7 +212,8 @@ class Algorithm(NamedTuple):
       init: (key, batch) -> TrainState.
       train_step: (state, batch) -> (state, metrics).
       eval_step: (params, batch) -> metrics, on held-out data: the mean over batches
-        is what validation reports; includes "loss" and "action_error".
+        is what validation reports; includes "loss" and "action_error". Of a method that
+        learns in worlds: "loss" and its terms for samples, see ppo.example_samples.
       act: (params, observation [B, O, ...], key) -> action chunk [B, H, A].
       confidence: (params, observation, key) -> [B] in [0, 1].
       noise: shape per sample of the standard normal noise that `act` draws from its key;

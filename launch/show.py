@@ -20,6 +20,8 @@ from rich.text import Text
 from jaxpolicy import sweep
 from jaxpolicy.evaluation.offline import ActionErrors
 from jaxpolicy.networks import describe
+from jaxpolicy.pipeline import Description
+from jaxpolicy.specs import ArraySpec
 
 __all__ = ["bars", "network_table", "offline_table", "paths", "sweep_table", "table", "text"]
 
@@ -91,21 +93,27 @@ def offline_table(rows: Mapping[str, ActionErrors]) -> None:
     table("Action errors on the validation part", header, body)
 
 
-def network_table(name: str, found: describe.Table) -> None:
-    """Prints a network by module: parameters, arithmetic and memory."""
+def network_table(name: str, found: Description) -> None:
+    """Prints a network by module: parameters, arithmetic and memory; what goes in and out."""
+    of, spec = found.table, found.policy_spec
     rows = [
         ("  " * (len(r.path) - 1) + r.path[-1], f"{r.parameters:,}", f"{r.flops / 1e6:,.2f}")
-        for r in found.rows
+        for r in of.rows
     ]
-    rows.append(("total", f"{found.parameters:,}", f"{found.flops / 1e6:,.2f}"))
+    rows.append(("total", f"{of.parameters:,}", f"{of.flops / 1e6:,.2f}"))
     table(name, ("module", "parameters", "MFLOP, forward, one sample"), rows)
-    memory = {
-        "parameters": found.parameter_bytes,
-        "gradients": found.parameter_bytes,
-        "optimiser": found.optimizer_bytes,
-        f"activations of {found.batch_size} samples at most": found.activation_bytes,
-    }
-    text("memory: " + ", ".join(f"{k} {v / 1e6:,.1f} MB" for k, v in memory.items()))
+    parts = [f"{k} {v / 1e6:,.1f} MB" for k, v in describe.memory(of).items()]
+    text("memory: " + ", ".join(parts))
+    text("inputs: " + _windows(spec.observation, spec.n_obs_steps))
+    if spec.critic:
+        text("inputs of the critic: " + _windows(spec.critic, spec.n_obs_steps))
+    shape = [spec.horizon, spec.action.size]
+    text(f"outputs: actions {shape}, of which {spec.n_action_steps} executed: {spec.action.kind}")
+    text(f"devices: {found.devices}, over which samples are split")
+
+
+def _windows(specs: Sequence[ArraySpec], n_obs_steps: int) -> str:
+    return ", ".join(f"{s.name} {s.dtype} {[n_obs_steps, *s.shape]}" for s in specs)
 
 
 def sweep_table(found: Mapping[str, Any]) -> None:

@@ -84,7 +84,8 @@ def _std(setup: Any, network: Params) -> jax.Array:
 
 def _mean(setup: Any, network: Params, inputs: Observation) -> jax.Array:
     """Mean actions [B, H, A]."""
-    mean = jnp.asarray(setup.network.apply({"params": network["policy"]}, inputs))
+    with jax.named_scope("policy"):
+        mean = jnp.asarray(setup.network.apply({"params": network["policy"]}, inputs))
     return jnp.tanh(mean) if setup.config.squash else mean
 
 

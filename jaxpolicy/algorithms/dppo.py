@@ -256,6 +256,7 @@ def _mean(setup: ppo.Setup, denoise: samplers.Denoise, row: Sampler, x: jax.Arra
     return samplers.mean(row, denoise, x, _policy(setup).config.clip)
 
 
+@jax.named_scope("policy")
 def _means(setup: ppo.Setup, network: Params, inputs: Observation, trace: jax.Array) -> jax.Array:
     """m_i of the executed actions at all K steps of a trace, [B, K, n, A]."""
     mean = functools.partial(_mean, setup, _denoiser(setup, network, inputs))

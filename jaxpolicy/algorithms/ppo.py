@@ -49,6 +49,7 @@ __all__ = [
     "check",
     "confidence",
     "eval_step",
+    "example_samples",
     "explore",
     "init",
     "loss",
@@ -425,10 +426,28 @@ def _perturbed_action(
     return setup.actor.mode(setup, network, imitation.perturbed(setup, inputs, key), None)[:, 0]
 
 
-def eval_step(setup: Setup, params: Params, batch: Any) -> Metrics:
-    """There are no held-out data: whoever learns in worlds is evaluated in them."""
-    del setup, params, batch
-    return {}
+def eval_step(setup: Setup, params: Params, batch: _Samples) -> Metrics:
+    """Terms of `loss` for samples [B, ...]; how good a policy is, worlds tell."""
+    return loss(setup, params["network"], params, batch)[1]
+
+
+def example_samples(algorithm: Algorithm, policy_spec: PolicySpec, n: int) -> _Samples:
+    """Shapes of `n` samples, as `eval_step` takes them.
+
+    Args:
+      algorithm: of this module or `dppo`.
+      policy_spec: inputs and outputs.
+      n: B.
+    """
+    explore: Any = algorithm.explore
+    specs = {s.name: s for s in (*policy_spec.observation, *policy_spec.critic)}
+    shapes = {k: (n, policy_spec.n_obs_steps, *s.shape) for k, s in specs.items()}
+    seen = {k: jax.ShapeDtypeStruct(shape, specs[k].dtype) for k, shape in shapes.items()}
+    key = jax.eval_shape(jax.random.key, 0)
+    params = jax.eval_shape(algorithm.init, key, ()).params
+    _, trace, log_prob = jax.eval_shape(explore, params, seen, key)
+    number: Any = jax.ShapeDtypeStruct((n,), jnp.float32)
+    return _Samples(seen, trace, log_prob, number, number, number)
 
 
 # ---------------------------------------------------------------------------- learning
@@ -484,10 +503,13 @@ def loss(
     """
     config, spec, norm = setup.config, setup.policy_spec, params["norm"]
     inputs = network_input(setup, norm, samples.observation, spec.observation)
-    log_prob = setup.actor.log_prob(setup, network["actor"], inputs, samples.trace)
+    with jax.named_scope("actor"):
+        log_prob = setup.actor.log_prob(setup, network["actor"], inputs, samples.trace)
     policy, clipped = policy_loss(setup, log_prob, samples)
     seen = network_input(setup, norm, samples.observation, spec.critic)
-    value = value_loss(setup, setup.critic.apply({"params": network["critic"]}, seen), samples)
+    with jax.named_scope("critic"):
+        value = setup.critic.apply({"params": network["critic"]}, seen)
+    value = value_loss(setup, value, samples)
     entropy = setup.actor.entropy(setup, network["actor"])
     total = policy + config.value_weight * value - config.entropy_weight * entropy
     drift = jnp.zeros(())

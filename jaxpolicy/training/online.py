@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from jaxpolicy.specs import ActionSpec, InputError
 from jaxpolicy.training import factory, rollouts, sharding
 from jaxpolicy.training.config import TrainConfig
 from jaxpolicy.training.prepare import Prepared
-from jaxpolicy.types import Algorithm, DatasetSpec, PolicySpec
+from jaxpolicy.training.rollouts import Worlds
+from jaxpolicy.types import Algorithm, DatasetSpec, PolicySpec, Rollout
 
 __all__ = [
     "NoData",
@@ -31,6 +33,7 @@ __all__ = [
     "place",
     "policy_spec",
     "prepare",
+    "shapes",
     "source",
     "steps_per_update",
 ]
@@ -135,6 +138,25 @@ def make_algorithm(config: TrainConfig, data: Prepared, updates: int, mesh: Mesh
     algorithm = factory.make_algorithm(config, data.policy_spec, data.norm, updates, mesh.size)
     plan = rollouts.Plan(settings.steps, updates, config.seed)
     return rollouts.in_worlds(algorithm, data.arena, plan)
+
+
+def shapes(config: TrainConfig, data: Prepared, algorithm: Algorithm) -> tuple[Worlds, Rollout]:
+    """Shapes of the worlds of a run and of a rollout in them; nothing is computed.
+
+    Args:
+      config: see TrainConfig.
+      data: see `prepare`.
+      algorithm: which learns in them, see `factory.make_algorithm`.
+    """
+    explore, arena = algorithm.explore, data.arena
+    if explore is None or arena is None:
+        raise InputError("only what learns in worlds has rollouts")
+    key = jax.eval_shape(jax.random.key, 0)
+    params = jax.eval_shape(algorithm.init, key, ()).params
+    worlds = jax.eval_shape(functools.partial(rollouts.init, arena), key)
+    steps = getattr(config, config.algorithm).steps
+    collect = functools.partial(rollouts.collect, arena, explore, steps=steps)
+    return worlds, jax.eval_shape(collect, params, worlds)[1]
 
 
 def place(like: Any, mesh: Mesh) -> Any:

@@ -130,6 +130,7 @@ def test_describing_writes_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"total +│ +[\d,]+ +│", done.stdout)
     assert "memory: parameters" in done.stdout
+    assert re.search(r"^inputs: image/\w+ uint8 \[", done.stdout, re.MULTILINE)
     assert not (tmp_path / "run").exists()
 
 
