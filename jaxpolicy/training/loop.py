@@ -268,7 +268,8 @@ def _open(
     assets = {} if step is None else checkpointer.assets(step)
     if assets:
         _check_assets(config, data, assets, workdir)
-    algorithm = _make_algorithm(config, data, times, mesh, len(assets.get("recoveries", ())))
+    n_recoveries = len(assets.get("recoveries", ()))
+    algorithm = _make_algorithm(config, data, times, mesh, n_recoveries, step is None)
     shard = config.loop.shard_params
     like = sharding.abstract(algorithm.init, mesh, *_seed(config, data), shard=shard)
     like = online.place(like, mesh)
@@ -295,14 +296,22 @@ def _open(
 
 
 def _make_algorithm(
-    config: TrainConfig, data: Prepared, times: Schedule, mesh: Mesh, n_recoveries: int
+    config: TrainConfig,
+    data: Prepared,
+    times: Schedule,
+    mesh: Mesh,
+    n_recoveries: int,
+    begins: bool,
 ) -> Algorithm:
-    """The algorithm as it is after so many recoveries: they lower the learning rate alone."""
+    """The algorithm as it is after so many recoveries: they lower the learning rate alone.
+
+    Only where the run `begins` is what it starts from read: later its own checkpoints hold it.
+    """
     peak = guard.learning_rate(config.loop.guard, config.optimizer.learning_rate, n_recoveries)
     optimizer = dataclasses.replace(config.optimizer, learning_rate=peak)
     config = dataclasses.replace(config, optimizer=optimizer)
     algorithm = online.make_algorithm(config, data, times.total, mesh)
-    if not config.init_from:
+    if not (begins and config.init_from):
         return algorithm
     return finetune.start_from(algorithm, factory.load_policy(online.source(config)).params)
 
@@ -534,7 +543,7 @@ def _recover(
         raise guard.exhausted(found, earlier, rate)
     with told.timed("checkpoint"):
         step = context.checkpointer.forget(found.good_until)
-        context = _slowed(context, n)
+        context = _slowed(context, n, step is None)
         position = _restored(context, step)
     recoveries = (*earlier, Recovery(found.step, found.reason, rate, position.step))
     rate = guard.learning_rate(limits, peak, n)
@@ -552,11 +561,11 @@ def _reseeded(context: Context, state: TrainState, n: int) -> TrainState:
     )
 
 
-def _slowed(context: Context, n_recoveries: int) -> Context:
-    """`context` with the learning rate of after so many recoveries."""
+def _slowed(context: Context, n_recoveries: int, begins: bool) -> Context:
+    """`context` with the learning rate of after so many recoveries; see `_make_algorithm`."""
     config, part = context.config, context.train_part
     data, times = context.data, context.schedule
-    algorithm = _make_algorithm(config, data, times, context.mesh, n_recoveries)
+    algorithm = _make_algorithm(config, data, times, context.mesh, n_recoveries, begins)
     program = _train_program(config, part.loader, algorithm, context.mesh, context.like, part.scan)
     train_part = part._replace(program=program)
     return dataclasses.replace(context, algorithm=algorithm, train_part=train_part)

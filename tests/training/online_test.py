@@ -1,6 +1,7 @@
 """Learning in worlds through the ordinary loop: solved, resumed, and split over devices."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -61,6 +62,24 @@ def test_kill_and_resume_is_bit_exact(tmp_path):
 def _monitored(config):
     values = dataclasses.replace(config.loop, monitor="eval/success", monitor_mode="max")
     return dataclasses.replace(config, loop=values)
+
+
+def test_what_a_run_starts_from_is_read_once(tmp_path):
+    def config(seed, source=""):
+        # The critic alone learns, so the actor stays what it was at the start.
+        plain = point.config(loop={"steps": 1}, epochs=1, minibatches=1, critic_warmup=2)
+        return dataclasses.replace(plain, seed=seed, init_from=source)
+
+    first = train(config(1), tmp_path / "first")
+    going_on = config(0, str(tmp_path / "first"))
+    second = train(going_on, tmp_path / "second")
+    assert same(second.params["network"]["actor"], first.params["network"]["actor"])
+    shutil.rmtree(tmp_path / "first")
+    again = train(going_on, tmp_path / "second")
+    assert again.resumed_from == 1
+    assert same(again.state, second.state)
+    with pytest.raises(InputError, match="first"):
+        train(going_on, tmp_path / "third")
 
 
 @pytest.mark.skipif(len(jax.devices()) < 4, reason="needs 4 devices")
