@@ -224,6 +224,7 @@ class _Run:
         found = _open(self.config, self.directory)
         for number in range(len(found["rounds"]), self.config.dagger.rounds + 1):
             found["rounds"].append(self._round(number, found["rounds"]))
+            _plot(self.directory, [found["rounds"]])
             self._write(found)
         found["best"] = _best(found["rounds"])
         for number in sorted({0, found["best"]}):
@@ -236,7 +237,6 @@ class _Run:
         found["settings"] = _settings(self.config.dagger)
         found["best"] = _best(found["rounds"])
         atomic.write_text(self.directory / RESULT, json.dumps(found, indent=1) + "\n")
-        _plot(self.directory, [found["rounds"]])
         _point(self.directory / BEST, run_path(self.directory, found["best"]))
 
     def _round(self, number: int, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 import dataclasses
+import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from jaxpolicy import dagger, pipeline
 from jaxpolicy.collect.config import CollectConfig, DaggerConfig
 from jaxpolicy.data import open_source, process
 from jaxpolicy.data.config import DataConfig
+from jaxpolicy.evaluation import plots
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.schema import InputError
 from jaxpolicy.sim import wrappers
@@ -45,11 +48,34 @@ def settings(rounds=2, **values):
 
 @pytest.fixture(scope="module")
 def patched():
-    """Every stage's world is World."""
+    """Every stage's world is World; reports, which have tests of their own, have no plots."""
     env = wrappers.EpisodeLimit(World(), 12)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "make_world", lambda config: env)
+        patch.setattr(plots, "draw_all", lambda *args: {})
         yield env
+
+
+@pytest.fixture(scope="module")
+def killed(patched, tmp_path_factory):
+    """A run of one round that was killed after labelling, before it trained again."""
+    workdir = tmp_path_factory.mktemp("killed")
+    real = pipeline.train
+
+    def train(config, directory, progress):
+        if directory.name == "round_1":
+            raise KeyboardInterrupt
+        return real(config, directory, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "train", train)
+        with pytest.raises(KeyboardInterrupt):
+            dagger.run(settings(rounds=1), workdir)
+    return workdir
+
+
+def copied(killed, tmp_path):
+    return shutil.copytree(killed, tmp_path / "run", symlinks=True)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +96,7 @@ def test_every_round_is_told(ran):
     assert rounds[1]["expert_steps"] == 0
     assert (rounds[1]["operator"], rounds[1]["learner_step"] > 0) == ("expert", True)
     assert found.runs[0]["rounds"] == rounds
+    assert workdir / "success.png" in found.paths or not importlib.util.find_spec("matplotlib")
     assert not found.reasons
 
 
@@ -119,24 +146,13 @@ def test_finished_rounds_are_not_done_again(ran, patched, monkeypatch):
     assert grown.runs[0]["rounds"][:3] == found.runs[0]["rounds"]
 
 
-def test_a_killed_run_continues_in_its_round(patched, tmp_path, monkeypatch):
-    real = pipeline.train
-
-    def train(config, directory, progress):
-        if directory.name == "round_1":
-            raise KeyboardInterrupt
-        return real(config, directory, progress)
-
-    config = settings(rounds=1)
-    monkeypatch.setattr(pipeline, "train", train)
-    with pytest.raises(KeyboardInterrupt):
-        dagger.run(config, tmp_path)
-    ledger = (tmp_path / "dagger" / "round_1" / "collection.json").read_text()
-    monkeypatch.setattr(pipeline, "train", real)
-    found = dagger.run(config, tmp_path)
+def test_a_killed_run_continues_in_its_round(killed, tmp_path):
+    workdir = copied(killed, tmp_path)
+    ledger = (workdir / "dagger" / "round_1" / "collection.json").read_text()
+    found = dagger.run(settings(rounds=1), workdir)
     assert [r["round"] for r in found.runs[0]["rounds"]] == [0, 1]
     # What was labelled was not labelled again: its time is the same.
-    assert (tmp_path / "dagger" / "round_1" / "collection.json").read_text() == ledger
+    assert (workdir / "dagger" / "round_1" / "collection.json").read_text() == ledger
 
 
 def test_other_settings_are_refused(ran, patched):
@@ -212,9 +228,12 @@ class Nobody:
         return np.zeros(self.n, bool)
 
 
-def test_a_round_without_interventions_adds_no_data(patched, tmp_path):
+def test_a_round_without_interventions_adds_no_data(killed, tmp_path):
+    workdir = copied(killed, tmp_path)
+    shutil.rmtree(workdir / "dagger")
+    shutil.rmtree(workdir / "round_1")
     teacher = dagger.Teacher(Nobody(), "anna")
-    found = dagger.run(settings(rounds=1), tmp_path, teacher=teacher)
+    found = dagger.run(settings(rounds=1), workdir, teacher=teacher)
     told = found.runs[0]["rounds"][1]
     assert (told["labelled"], told["steps"] > 0, told["operator"]) == (0, True, "anna")
-    assert json.loads((tmp_path / "round_1" / "config.json").read_text())["mixture"] == []
+    assert json.loads((workdir / "round_1" / "config.json").read_text())["mixture"] == []
