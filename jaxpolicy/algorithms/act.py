@@ -27,7 +27,6 @@ from jaxpolicy.networks.act import ACTPolicy
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
 from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError
 from jaxpolicy.types import Algorithm, Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
@@ -111,9 +110,7 @@ def make_setup(
       InputError: names the key that is wrong.
     """
     lowest = {"latent": 1, "kl_weight": 0, "encoder_layers": 1, "decoder_layers": 1}
-    for key, low in lowest.items():
-        if getattr(config, key) < low:
-            raise InputError(f"act.{key} must be at least {low}, got {getattr(config, key)}")
+    imitation.check_lowest("act", config, lowest)
     network = resolve(network)
     layers = (config.encoder_layers, config.decoder_layers)
     sizes = (policy_spec.horizon, policy_spec.action.size, config.latent)

@@ -50,7 +50,8 @@ __all__ = ["DENOISING", "DPPOConfig", "act_with_noise", "confidence", "make", "m
 class DPPOConfig(PPOConfig):
     """Fine-tuning of a diffusion policy; see PPOConfig for what it shares with `ppo`.
 
-    Of that, `initial_std`, `min_std` and `squash` are not used, and `entropy_weight` must be 0.
+    Of that, `initial_std`, `min_std` and `squash` are not used, nor is what confidence is
+    measured with, which is `diffusion`'s; `entropy_weight` must be 0.
 
     Attributes:
       diffusion: of the run that is fine-tuned.

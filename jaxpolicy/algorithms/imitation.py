@@ -28,6 +28,7 @@ from jaxpolicy.specs import PREVIOUS_ACTION, VECTORS, InputError, is_camera
 from jaxpolicy.types import Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
+    "ConfidenceConfig",
     "EMAConfig",
     "ImitationConfig",
     "Loss",
@@ -36,6 +37,8 @@ __all__ = [
     "action_errors",
     "augmented",
     "average",
+    "check_confidence",
+    "check_lowest",
     "check_norm",
     "ema_decay",
     "init_state",
@@ -66,7 +69,24 @@ class EMAConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImitationConfig:
+class ConfidenceConfig:
+    """How a policy measures its confidence, however it is trained.
+
+    Attributes:
+      confidence_draws: copies or samples whose spread `confidence` measures.
+      confidence_noise: standard deviation of the noise on proprioception in perturbed
+        copies, in network units.
+      confidence_scale: spread of actions, in network units, at which `confidence` has
+        fallen to 1 / e.
+    """
+
+    confidence_draws: int = 8
+    confidence_noise: float = 0.02
+    confidence_scale: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class ImitationConfig(ConfidenceConfig):
     """What all methods that learn from demonstrations have in common.
 
     Attributes:
@@ -78,11 +98,6 @@ class ImitationConfig:
       accumulation: parts into which a batch is split, whose gradients are averaged: less
         memory, same update. Must divide the batch (on every device).
       ema: see EMAConfig.
-      confidence_draws: copies or samples whose spread `confidence` measures.
-      confidence_noise: standard deviation of the noise on proprioception in perturbed
-        copies, in network units.
-      confidence_scale: spread of actions, in network units, at which `confidence` has
-        fallen to 1 / e.
     """
 
     l2: float = 1e-6
@@ -91,9 +106,6 @@ class ImitationConfig:
     residual: bool = False
     accumulation: int = 1
     ema: EMAConfig = dataclasses.field(default_factory=EMAConfig)
-    confidence_draws: int = 8
-    confidence_noise: float = 0.02
-    confidence_scale: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,12 +151,8 @@ def make_setup(name: str, setup: Setup) -> Setup:
         method = getattr(config, key)
         if method not in normalization.METHODS:
             raise InputError(f"{name}.{key} must be one of {normalization.METHODS}, got '{method}'")
-    lowest = {"l2": 0, "accumulation": 1, "confidence_draws": 2, "confidence_noise": 0}
-    for key, low in lowest.items():
-        if getattr(config, key) < low:
-            raise InputError(f"{name}.{key} must be at least {low}, got {getattr(config, key)}")
-    if config.confidence_scale <= 0:
-        raise InputError(f"{name}.confidence_scale must be above 0, got {config.confidence_scale}")
+    check_lowest(name, config, {"l2": 0, "accumulation": 1})
+    check_confidence(name, config)
     if not 0.0 <= config.ema.max_decay < 1.0:
         raise InputError(f"{name}.ema.max_decay must be in [0, 1), got {config.ema.max_decay}")
     if not spec.observation:
@@ -152,6 +160,20 @@ def make_setup(name: str, setup: Setup) -> Setup:
     if config.residual and PREVIOUS_ACTION not in [s.name for s in spec.observation]:
         raise InputError(f"{name}.residual needs the previous action: data.previous_action=True")
     return setup
+
+
+def check_lowest(name: str, config: Any, lowest: Mapping[str, float]) -> None:
+    """Raises InputError where a value of section `name` lies below its lowest one."""
+    for key, low in lowest.items():
+        if getattr(config, key) < low:
+            raise InputError(f"{name}.{key} must be at least {low}, got {getattr(config, key)}")
+
+
+def check_confidence(name: str, config: ConfidenceConfig) -> None:
+    """Raises InputError where a value of section `name` is wrong."""
+    check_lowest(name, config, {"confidence_draws": 2, "confidence_noise": 0})
+    if config.confidence_scale <= 0:
+        raise InputError(f"{name}.confidence_scale must be above 0, got {config.confidence_scale}")
 
 
 def target_reach(config: ImitationConfig) -> float | None:

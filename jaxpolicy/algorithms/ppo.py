@@ -30,6 +30,7 @@ import optax
 from jaxpolicy import normalization
 from jaxpolicy.algorithms import actors, imitation, returns
 from jaxpolicy.algorithms.actors import Actor
+from jaxpolicy.algorithms.imitation import ConfidenceConfig
 from jaxpolicy.algorithms.returns import RewardScale
 from jaxpolicy.networks import augment
 from jaxpolicy.networks.augment import AugmentConfig
@@ -68,8 +69,8 @@ _FASTER, _SLOWEST, _FASTEST = 1.5, 0.01, 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class PPOConfig:
-    """Proximal policy optimisation.
+class PPOConfig(ConfidenceConfig):
+    """Proximal policy optimisation; see ConfidenceConfig for what it shares with other methods.
 
     Attributes:
       n_worlds: E, worlds that are driven at once.
@@ -93,7 +94,6 @@ class PPOConfig:
       critic_warmup: first updates, in which only the critic learns.
       reference_weight: of the divergence from the policy that training started from.
       action_norm: how actions are normalised, one of normalization.METHODS.
-      confidence_draws, confidence_noise, confidence_scale: see ImitationConfig.
     """
 
     n_worlds: int = 256
@@ -118,9 +118,6 @@ class PPOConfig:
     critic_rate: float = 1.0
     reference_weight: float = 0.0
     action_norm: str = "min_max"
-    confidence_draws: int = 8
-    confidence_noise: float = 0.02
-    confidence_scale: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,8 +259,7 @@ def make_setup(
 _LOWEST = {
     **dict.fromkeys(("n_worlds", "steps", "epochs", "minibatches"), 1),
     **dict.fromkeys(("value_clip", "value_weight", "target_kl", "stop_kl", "min_std"), 0),
-    **dict.fromkeys(("critic_warmup", "reference_weight", "confidence_noise"), 0),
-    "confidence_draws": 2,
+    **dict.fromkeys(("critic_warmup", "reference_weight"), 0),
 }
 
 
@@ -279,13 +275,12 @@ def check(name: str, config: PPOConfig, policy_spec: PolicySpec, shards: int) ->
     Raises:
       InputError: names the key that is wrong.
     """
-    for key, low in _LOWEST.items():
-        if getattr(config, key) < low:
-            raise InputError(f"{name}.{key} must be at least {low}, got {getattr(config, key)}")
+    imitation.check_lowest(name, config, _LOWEST)
+    imitation.check_confidence(name, config)
     for key in ("discount", "trace_decay"):
         if not 0.0 <= getattr(config, key) <= 1.0:
             raise InputError(f"{name}.{key} must be in [0, 1], got {getattr(config, key)}")
-    for key in ("clip", "norm_clip", "confidence_scale", "initial_std", "critic_rate"):
+    for key in ("clip", "norm_clip", "initial_std", "critic_rate"):
         if getattr(config, key) <= 0.0:
             raise InputError(f"{name}.{key} must be above 0, got {getattr(config, key)}")
     if config.initial_std <= config.min_std:

@@ -197,6 +197,8 @@ def test_confidence_is_a_share():
         ({"action_norm": "none?"}, "ppo.action_norm must be one of"),
         ({"clip": 0.0}, "ppo.clip must be above 0"),
         ({"epochs": 0}, "ppo.epochs must be at least 1"),
+        ({"confidence_draws": 1}, "ppo.confidence_draws must be at least 2"),
+        ({"confidence_scale": 0.0}, "ppo.confidence_scale must be above 0"),
     ],
 )
 def test_wrong_values_are_told(changes, told):
