@@ -36,9 +36,9 @@ from jaxpolicy.training.config import ArenaConfig, LoopConfig, OptimizerConfig
 N_WORLDS, STEPS = 256, 50
 
 
-def _updates(n_steps: float, every: int = 10) -> LoopConfig:
+def _updates(n_steps: float, every: int = 10, n_worlds: int = N_WORLDS) -> LoopConfig:
     """As many updates as take so many control steps, in millions."""
-    updates = round(n_steps * 1e6 / (N_WORLDS * STEPS))
+    updates = round(n_steps * 1e6 / (n_worlds * STEPS))
     return LoopConfig(
         steps=updates,
         eval_every=every,
@@ -54,9 +54,12 @@ TUNED: dict[str, dict[str, Any]] = {
     "reach": {"loop": _updates(0.192, 5)},
     "push": {"loop": _updates(1.0)},
     "lift": {"loop": _updates(0.768), "arena": ArenaConfig(expert_starts=0.4)},
-    "pick_place": {"loop": _updates(10.0, 50), "arena": ArenaConfig(expert_starts=0.4)},
+    "pick_place": {"loop": _updates(2.0), "arena": ArenaConfig(expert_starts=0.4)},
 }
 REST = {"loop": _updates(10.0, 50), "arena": ArenaConfig(expert_starts=0.4)}
+# The same for pictures.
+PIXEL_WORLDS = 128
+PIXEL_LOOPS = {"lift": _updates(0.384, 10, PIXEL_WORLDS)}
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:
@@ -84,9 +87,10 @@ def pixels(task: ExperimentConfig) -> ExperimentConfig:
         name=f"ppo_pixels_{task.name}",
         env=replace(task.env, cameras=("wrist",)),
         data=DataConfig(),
-        network=NetworkConfig(backbone="patch_cnn", size="tiny"),
+        network=NetworkConfig(backbone="patch_cnn", patch=8),
         augment=AugmentConfig(shift=0),
-        ppo=replace(config.ppo, epochs=3, n_worlds=128),
+        ppo=replace(config.ppo, epochs=3, n_worlds=PIXEL_WORLDS),
+        loop=PIXEL_LOOPS.get(task.name, _updates(5.0, 50, PIXEL_WORLDS)),
     )
 
 
