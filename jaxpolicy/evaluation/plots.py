@@ -81,7 +81,11 @@ def learning_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], n: int,
     Raises:
       ImportError: matplotlib is not installed.
     """
+    from matplotlib.ticker import EngFormatter
+
     figure, axes = _figure(f"Success while training, {n} episodes each", x, "success rate")
+    # 150k and 1.5M: figures of seven digits run into one another.
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     for name, (steps, rates) in curves.items():
         axes.plot(steps, rates, marker="o", ms=3, lw=1, label=name)
     axes.legend(fontsize=8, frameon=False)
