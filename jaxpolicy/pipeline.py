@@ -680,9 +680,13 @@ def prepare_data(config: ExperimentConfig, workdir: PathLike, log: Log) -> None:
     log.timed("process", tell_process, process, config, workdir, log.progress("process"))
 
 
-def success_reasons(config: ExperimentConfig, rate: float) -> list[str]:
-    """Why a success rate is not good enough; empty where it is."""
-    if rate >= config.min_success:
+def success_reasons(config: ExperimentConfig, rate: float | None) -> list[str]:
+    """Why a success rate, None where the world knows of no success, is not good enough."""
+    if rate is None and config.min_success > 0:
+        return [
+            f"'{config.env.name}' has no success predicate; --config.min_success=0 asks for none"
+        ]
+    if rate is None or rate >= config.min_success:
         return []
     return [f"success {rate:.1%} is below {config.min_success:.1%}"]
 
@@ -723,13 +727,16 @@ def artefact_reasons(
     """Why artefacts are not as good as what was evaluated; empty where they are.
 
     Args:
-      found: report of the JAX policy's evaluation.
+      found: report of the JAX policy's evaluation; where the world has no success predicate,
+        only the artefacts' outputs are compared.
       checks: export's checklist.
       driven: report by format of the artefacts' evaluations.
     """
     reasons = []
     if not checks["parity"]["passed"]:
         reasons.append(f"artefacts differ from JAX: {checks['parity']['value']}")
+    if found["success_ci95"] is None:
+        return reasons
     low, high = found["success_ci95"]
     for kind, told in driven.items():
         if told["success_rate"] < low:
@@ -746,10 +753,11 @@ def _fill_checklist(
     found: Mapping[str, Any],
     driven: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    limit = config.min_success
+    limit, rate = config.min_success, found["success_rate"]
+    if rate is None:
+        return
     rates = {k: told["success_rate"] for k, told in driven.items()}
     directory = Path(workdir) / EXPORT
-    rate = found["success_rate"]
     checklist.fill(directory, "success_rate", rate, limit, rate >= limit)
     if rates:
         passed = min(rates.values()) >= limit
@@ -805,12 +813,17 @@ _ERROR_KEYS = (("val/action_error_m", "m"), ("val/action_error_rad", "rad"))
 def tell_evaluate(evaluated: tuple[Mapping[str, Any], Any]) -> str:
     """One line about an evaluation."""
     told = evaluated[0]
-    low, high = told["success_ci95"]
     p50, p95 = (told["latency_ms"][k] for k in ("p50", "p95"))
-    return (
-        f"success {told['n_success']}/{told['n_episodes']} = {told['success_rate']:.1%} "
-        f"[{low:.1%}, {high:.1%}], latency p50 {p50:.1f} ms, p95 {p95:.1f} ms"
-    )
+    return f"{_outcome(told)}, latency p50 {p50:.1f} ms, p95 {p95:.1f} ms"
+
+
+def _outcome(told: Mapping[str, Any]) -> str:
+    """Success, or the return where the world has no success predicate."""
+    if told["n_success"] is None:
+        return f"return {told['avg_sum_reward']:.2f}, the mean of {told['n_episodes']} episodes"
+    low, high = told["success_ci95"]
+    rate = f"{told['n_success']}/{told['n_episodes']} = {told['success_rate']:.1%}"
+    return f"success {rate} [{low:.1%}, {high:.1%}]"
 
 
 def tell_export(exported: tuple[PolicyManifest, Mapping[str, Any]]) -> str:

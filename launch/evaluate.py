@@ -43,15 +43,18 @@ def _closed_loop(config: ExperimentConfig) -> int:
         found = pipeline.evaluate(config, WORKDIR.value, POLICY.value, bar("evaluate"))
     show.text(pipeline.tell_evaluate(found))
     show.text(f"report: {pipeline.report_path(WORKDIR.value, POLICY.value)}")
-    return 0 if found[0]["success_rate"] >= config.min_success else cli.GATE_NOT_PASSED
+    return _gate(config, found[0]["success_rate"])
 
 
 def _sweep(config: ExperimentConfig) -> int:
     with show.bars() as bar:
         found = sweep.evaluate(config, WORKDIR.value, bar)
     show.sweep_table(found)
-    passed = found["groups"][0]["success_rate"] >= config.min_success
-    return 0 if passed else cli.GATE_NOT_PASSED
+    return _gate(config, found["groups"][0]["success_rate"])
+
+
+def _gate(config: ExperimentConfig, rate: float | None) -> int:
+    return cli.GATE_NOT_PASSED if pipeline.success_reasons(config, rate) else 0
 
 
 if __name__ == "__main__":

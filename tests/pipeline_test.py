@@ -179,3 +179,16 @@ def test_denoising_steps_that_learn_are_described(tmp_path, monkeypatch):
     # All 4 steps ask the denoiser; observations are encoded once.
     assert flops[0][policy] == 4 * flops[1][policy] > 0
     assert flops[0]["critic",] == flops[1]["critic",]
+
+
+def test_worlds_without_a_success_predicate_are_told_by_their_return():
+    latency = {"p50": 1.0, "p95": 2.0}
+    told = {"n_success": None, "success_rate": None, "success_ci95": None, "n_episodes": 8}
+    told |= {"avg_sum_reward": -12.25, "latency_ms": latency}
+    line = "return -12.25, the mean of 8 episodes, latency p50 1.0 ms, p95 2.0 ms"
+    assert pipeline.tell_evaluate((told, None)) == line
+    checks = {"parity": {"passed": True, "value": 1e-6}}
+    assert not pipeline.artefact_reasons(told, checks, {"onnx": told})
+    (reason,) = pipeline.success_reasons(ExperimentConfig(min_success=0.5), None)
+    assert "no success predicate; --config.min_success=0" in reason
+    assert not pipeline.success_reasons(ExperimentConfig(min_success=0.0), None)

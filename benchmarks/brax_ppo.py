@@ -1,0 +1,321 @@
+"""Final return in Brax's environments: our PPO beside Brax's own.
+
+COMMAND   python -m benchmarks.brax_ppo --env=reacher --seeds=3
+          python -m benchmarks.brax_ppo --env=pusher --seeds=3
+
+Both sides learn in the same environment of `brax.envs` (generalised physics, 1000 steps an
+episode) for the same number of its steps, counted without action repeat; then each policy
+acts without exploration in the same episodes, whose starts neither has seen. Brax's side is
+`brax.training.agents.ppo.train` with the hyperparameters that its authors publish for the
+environment (notebooks/training.ipynb of github.com/google/brax). Those are for 50 million
+steps on an accelerator. A CPU affords fewer, so both its batches and its worlds are smaller
+here, and nothing else: as published, there would be one to four updates in all.
+
+Each side runs in this process, in turn. Seconds are those of training, compilation included.
+What was trained before, with the same --workdir and the same settings, is not trained again.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from brax import envs
+from brax.envs.base import Env, State
+from brax.training.agents.ppo import train as brax_ppo
+
+from configs import ppo, tasks
+from jaxpolicy import pipeline
+from jaxpolicy.algorithms.ppo import PPOConfig
+from jaxpolicy.data.config import DataConfig
+from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+LENGTH = 1000  # steps of an episode, as Brax trains
+# Far from the seeds of training.
+EVALUATION_SEED = 1_000_003
+
+# Observations [B, N] -> the next k actions [B, k, A].
+Act = Callable[[jax.Array], jax.Array]
+
+# notebooks/training.ipynb of github.com/google/brax, but for what SMALLER replaces.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "reacher": {
+        "reward_scaling": 5,
+        "action_repeat": 4,
+        "unroll_length": 50,
+        "num_minibatches": 32,
+        "num_updates_per_batch": 8,
+        "discounting": 0.95,
+        "learning_rate": 3e-4,
+        "entropy_cost": 1e-3,
+        "num_envs": 2048,
+        "batch_size": 256,
+    },
+    "pusher": {
+        "reward_scaling": 5,
+        "action_repeat": 1,
+        "unroll_length": 30,
+        "num_minibatches": 16,
+        "num_updates_per_batch": 8,
+        "discounting": 0.95,
+        "learning_rate": 3e-4,
+        "entropy_cost": 1e-2,
+        "num_envs": 2048,
+        "batch_size": 512,
+    },
+}
+SMALLER: dict[str, dict[str, Any]] = {
+    "reacher": {"num_envs": 512, "batch_size": 16},
+    "pusher": {"num_envs": 256, "batch_size": 16},
+}
+STEPS = {"reacher": 1_000_000, "pusher": 300_000}
+
+
+class Result(NamedTuple):
+    """One run of one side.
+
+    Attributes:
+      steps: of the environment, in training.
+      returns: of every evaluation episode.
+      seconds, cpu_seconds: of training.
+    """
+
+    steps: int
+    returns: list[float]
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return statistics.fmean(self.returns)
+
+
+# ------------------------------------------------------------------------------ ours
+
+
+OURS = {
+    "reacher": PPOConfig(n_worlds=256, steps=50, discount=0.97, initial_std=0.5, min_std=0.05),
+    "pusher": PPOConfig(n_worlds=64, steps=50, discount=0.95, initial_std=0.4, min_std=0.05),
+}
+
+
+def ours(name: str, steps: int) -> ExperimentConfig:
+    """Our experiment in an environment, of about so many of its steps."""
+    tuned = OURS[name]
+    base = ppo.full(tasks.TASKS["reach"])
+    updates = max(1, round(steps / (tuned.n_worlds * tuned.steps)))
+    return replace(
+        base,
+        name=f"brax_{name}",
+        env=EnvConfig(name=f"brax:{name}", episode_length=LENGTH),
+        data=DataConfig(),
+        network=NetworkConfig(hidden=64, layers=2, activation="tanh"),
+        ppo=tuned,
+        optimizer=OptimizerConfig(
+            name="adam", learning_rate=1e-3, schedule="constant", warmup_steps=0, clip_norm=0.5
+        ),
+        loop=LoopConfig(
+            steps=updates,
+            eval_every=updates,
+            steps_per_dispatch=5,
+            devices=1,
+            tensorboard=False,
+            progress=False,
+        ),
+    )
+
+
+def train_ours(name: str, steps: int, seed: int) -> tuple[Act, int]:
+    """Our policy, and the number of steps it has learned from."""
+    config = replace(ours(name, steps), seed=seed)
+    with tempfile.TemporaryDirectory() as workdir:
+        result, _ = pipeline.train(config, workdir)
+
+    def act(observation: jax.Array) -> jax.Array:
+        return result.algorithm.act(result.params, {"proprio": observation[:, None]}, None)
+
+    return act, config.loop.steps * config.ppo.n_worlds * config.ppo.steps
+
+
+# ---------------------------------------------------------------------------- theirs
+
+
+def train_theirs(name: str, steps: int, seed: int) -> tuple[Act, int]:
+    """Brax's policy, and the number of steps it has learned from."""
+    settings = theirs(name)
+    done = [0]
+    with _replication():
+        make, params, _ = brax_ppo.train(
+            environment=envs.get_environment(name),
+            num_timesteps=steps,
+            episode_length=LENGTH,
+            normalize_observations=True,
+            seed=seed,
+            max_devices_per_host=1,
+            num_evals=0,
+            run_evals=False,
+            policy_params_fn=lambda n, *_: done.append(n),
+            **settings,
+        )
+    policy = make(params, deterministic=True)
+
+    def act(observation: jax.Array) -> jax.Array:
+        action, _ = policy(observation, jax.random.PRNGKey(0))
+        return jnp.repeat(action[:, None], settings["action_repeat"], axis=1)
+
+    return act, done[-1]
+
+
+def theirs(name: str) -> dict[str, Any]:
+    """Arguments of Brax's `ppo.train`."""
+    return PUBLISHED[name] | SMALLER[name]
+
+
+_REMOVED = "device_put_replicated"
+
+
+@contextlib.contextmanager
+def _replication() -> Iterator[None]:
+    """Puts back `jax.device_put_replicated`, which Brax 0.14 calls and JAX 0.10 has not."""
+    if hasattr(jax, _REMOVED):
+        yield
+        return
+    setattr(jax, _REMOVED, _put_replicated)
+    try:
+        yield
+    finally:
+        delattr(jax, _REMOVED)
+
+
+def _put_replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """A leading axis of one copy per device, which `jax.pmap` splits."""
+    return jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * len(devices)), tree)
+
+
+# ------------------------------------------------------------------------ evaluation
+
+
+def returns(env: Env, act: Act, n_episodes: int, length: int = LENGTH) -> jax.Array:
+    """Undiscounted returns of episodes of `length` steps, [B]; the same starts for any policy.
+
+    The environments here end no episode by themselves.
+    """
+
+    def one(state: State, action: jax.Array) -> tuple[State, jax.Array]:
+        state = jax.vmap(env.step)(state, action)
+        return state, state.reward
+
+    def decide(state: State, _: None) -> tuple[State, jax.Array]:
+        return jax.lax.scan(one, state, jnp.moveaxis(act(state.obs), 1, 0))
+
+    def run(keys: jax.Array) -> jax.Array:
+        state = jax.vmap(env.reset)(keys)
+        repeat = jax.eval_shape(act, state.obs).shape[1]
+        _, rewards = jax.lax.scan(decide, state, None, length // repeat)
+        return rewards.reshape(-1, n_episodes).sum(axis=0)
+
+    return jax.jit(run)(jax.random.split(jax.random.PRNGKey(EVALUATION_SEED), n_episodes))
+
+
+def measure(train: Callable[[], tuple[Act, int]], env: Env, episodes: int) -> Result:
+    """Trains, then evaluates."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    act, steps = train()
+    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    found = [float(x) for x in returns(env, act, episodes)]
+    return Result(steps, found, seconds, cpu_seconds)
+
+
+TRAIN: dict[str, Callable[..., tuple[Act, int]]] = {"ours": train_ours, "Brax": train_theirs}
+
+
+def settings_of(side: str, name: str, steps: int) -> str:
+    """A short name of all that a run depends on besides its seed."""
+    told = dataclasses.asdict(ours(name, steps)) if side == "ours" else theirs(name)
+    return hashlib.sha256(json.dumps([told, steps], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def recall(path: Path, make: Callable[[], Result]) -> Result:
+    """What `path` holds, or else what is measured now, which it then holds."""
+    if path.exists():
+        return Result(**json.loads(path.read_text()))
+    found = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found._asdict()))
+    return found
+
+
+# ----------------------------------------------------------------------------- tables
+
+
+HEAD = ("", "steps", "return, by seed", "mean", "spread", "CPU-s per run", "s per run")
+
+
+def table(measured: dict[str, list[Result]]) -> str:
+    """A row per side: returns of every seed, their mean and sample standard deviation."""
+    lines = [_line(HEAD), "|---" * len(HEAD) + "|"]
+    for side, found in measured.items():
+        means = [r.mean for r in found]
+        spread = f"{statistics.stdev(means):.1f}" if len(means) > 1 else ""
+        cells = [
+            side,
+            f"{found[0].steps:,}",
+            ", ".join(f"{m:.1f}" for m in means),
+            f"{statistics.fmean(means):.1f}",
+            spread,
+            f"{statistics.fmean(r.cpu_seconds for r in found):.0f}",
+            f"{statistics.fmean(r.seconds for r in found):.0f}",
+        ]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Prints every run as it ends, then a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--env", choices=sorted(PUBLISHED), default="reacher")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=0, help="0: what the environment needs")
+    parser.add_argument("--episodes", type=int, default=64, help="of evaluation")
+    parser.add_argument("--sides", nargs="+", choices=sorted(TRAIN), default=sorted(TRAIN))
+    parser.add_argument("--workdir", type=Path, default=Path("runs/brax_ppo"))
+    args = parser.parse_args()
+    if min(args.seeds, args.episodes) < 1 or args.steps < 0:
+        parser.error("--seeds and --episodes must be at least 1, --steps at least 0")
+    steps, env = args.steps or STEPS[args.env], envs.get_environment(args.env)
+    load = os.getloadavg()[0]
+    print(f"{platform.processor() or platform.machine()}, load {load:.1f}\n", flush=True)
+    measured: dict[str, list[Result]] = {side: [] for side in args.sides}
+    for seed in range(args.seeds):
+        for side, found in measured.items():
+            name = f"{side}_{seed}_{args.episodes}_{settings_of(side, args.env, steps)}.json"
+            train = lambda s=side, i=seed: TRAIN[s](args.env, steps, i)  # noqa: E731
+            make = lambda t=train: measure(t, env, args.episodes)  # noqa: E731
+            found.append(recall(args.workdir / args.env / name, make))
+            last = found[-1]
+            print(f"{side}, seed {seed}: {last.mean:.1f}, {last.cpu_seconds:.0f} CPU-s", flush=True)
+    print("\n" + table(measured))
+
+
+if __name__ == "__main__":
+    main()
