@@ -18,6 +18,7 @@ What was trained before, with the same --workdir and the same settings, is not t
 import argparse
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -309,8 +310,8 @@ def main() -> None:
     for seed in range(args.seeds):
         for side, found in measured.items():
             name = f"{side}_{seed}_{args.episodes}_{settings_of(side, args.env, steps)}.json"
-            train = lambda s=side, i=seed: TRAIN[s](args.env, steps, i)  # noqa: E731
-            make = lambda t=train: measure(t, env, args.episodes)  # noqa: E731
+            train = functools.partial(TRAIN[side], args.env, steps, seed)
+            make = functools.partial(measure, train, env, args.episodes)
             found.append(recall(args.workdir / args.env / name, make))
             last = found[-1]
             print(f"{side}, seed {seed}: {last.mean:.1f}, {last.cpu_seconds:.0f} CPU-s", flush=True)
