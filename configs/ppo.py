@@ -51,6 +51,8 @@ def _updates(n_steps: float, every: int = 10, n_worlds: int = N_WORLDS) -> LoopC
 
 NETWORK = NetworkConfig(hidden=64, layers=2, activation="tanh")
 PPO = PPOConfig(n_worlds=N_WORLDS, steps=STEPS, discount=0.9)
+# A hand that holds must be opened by chance before the policy knows what that is good for.
+LETTING_GO = replace(PPO, min_std=0.4)
 # What a task needs besides: millions of control steps, and how episodes begin.
 TUNED: dict[str, dict[str, Any]] = {
     "reach": {"loop": _updates(0.192, 5)},
@@ -61,9 +63,17 @@ TUNED: dict[str, dict[str, Any]] = {
         "ppo": replace(PPO, target_kl=0.03),
     },
     "lift": {"loop": _updates(0.768), "arena": ArenaConfig(expert_starts=0.4)},
-    "pick_place": {"loop": _updates(2.0), "arena": ArenaConfig(expert_starts=0.4)},
+    "pick_place": {
+        "loop": _updates(1.536),
+        "arena": ArenaConfig(expert_starts=0.4),
+        "ppo": LETTING_GO,
+    },
 }
-REST = {"loop": _updates(10.0, 50), "arena": ArenaConfig(expert_starts=0.4)}
+REST = {
+    "loop": _updates(10.0, 50),
+    "arena": ArenaConfig(expert_starts=0.4),
+    "ppo": LETTING_GO,
+}
 # The same for pictures.
 PIXEL_WORLDS = 128
 PIXEL_LOOPS = {"lift": _updates(0.384, 10, PIXEL_WORLDS)}
