@@ -8,9 +8,10 @@ Worlds may differ: an engine takes a pool of K models of one structure, and each
 says by `variant` which of them it belongs to. That index is data, so a batch may mix
 variants and nothing is compiled anew.
 
-The C engine is reached by `jax.pure_callback`; under `vmap` the whole batch arrives in
-one call and is spread over a persistent thread pool. Nothing in that call uses JAX:
-doing so from within a callback can deadlock.
+The C engine is reached by a callback, which on CPU works in XLA's own buffers:
+`jax.pure_callback` makes JAX arrays of them, which takes as long as the physics of a
+world. Under `vmap` the whole batch arrives in one call and is spread over a persistent
+thread pool. Nothing in that call uses JAX: doing so from within a callback can deadlock.
 """
 
 import abc
@@ -28,6 +29,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
+from jax.experimental.buffer_callback import buffer_callback
 from mujoco import mjx, rollout
 from mujoco.mjx._src import math as mjx_math
 
@@ -130,72 +132,102 @@ class MujocoPhysics(Physics):
         self._threads = rollout.Rollout(nthread=n if n > 1 else 0)
         self._data = [mujoco.MjData(model) for _ in range(n)]
         moved = mujoco.mjtState.mjSTATE_MOCAP_POS if model.nmocap else 0
+        # Where qpos, qvel and the warm start end in a row of what goes in or comes out.
+        self._ends = (model.nq, model.nq + model.nv, model.nq + 2 * model.nv)
+        self._n_results = model.nq + 2 * model.nv + model.nsensordata
         self._control_spec = int(mujoco.mjtState.mjSTATE_CTRL | moved)
         self._lock = threading.Lock()
+        self._compiled = jax.jit(self._call)  # Else every call of `step` would compile it.
         weakref.finalize(self, self._threads.close)
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """See Physics; one host call for the whole batch under `vmap`."""
-        model = self.model
         controls = jnp.concatenate([ctrl, state.mocap_pos.reshape(-1)])
         variant = state.variant.astype(jnp.float32)[None]
         packed = jnp.concatenate([state.qpos, state.qvel, state.warmstart, controls, variant])
-        size = model.nq + 2 * model.nv + model.nsensordata
-        result = jax.ShapeDtypeStruct((size,), jnp.float32)
-        out = jax.pure_callback(self._advance, result, packed, vmap_method="broadcast_all")
-        ends = np.cumsum([model.nq, model.nv, model.nv])
-        qpos, qvel, warmstart, sensors = jnp.split(out, ends)
+        qpos, qvel, warmstart, sensors = jnp.split(self._compiled(packed), self._ends)
         return state.replace(qpos=qpos, qvel=qvel, warmstart=warmstart, sensors=sensors)
 
-    def _advance(self, packed: Any) -> np.ndarray:
+    def _call(self, packed: jax.Array) -> jax.Array:
+        """`_advance`, from JAX.
+
+        In a program that is split over several CPU devices, each of them steps all worlds.
+        """
+        result = jax.ShapeDtypeStruct((self._n_results,), jnp.float32)
+        method: Any = {"vmap_method": "broadcast_all"}
+        in_place = buffer_callback(self._in_place, result, **method)
+        by_value = functools.partial(jax.pure_callback, self._by_value, result, **method)
+        return jax.lax.platform_dependent(packed, cpu=in_place, default=by_value)
+
+    def _in_place(self, context: Any, out: Any, packed: Any) -> None:
+        """`_advance` on XLA's buffers, which are in this process's memory on CPU alone."""
+        del context
+        self._advance(np.asarray(packed), np.asarray(out))
+
+    def _by_value(self, packed: Any) -> np.ndarray:
+        """`_advance` on copies."""
+        values = np.asarray(packed)
+        out = np.empty((*values.shape[:-1], self._n_results), np.float32)
+        self._advance(values, out)
+        return out
+
+    def _advance(self, packed: np.ndarray, out: np.ndarray) -> None:
         """Host side of `step`: a row of all it needs to a row of all that it changes.
 
         Mocap positions are controls to the engine, so that mocap bodies can be hit.
 
         Args:
           packed: [..., nq + 2 nv + nu + 3 nmocap + 1].
-
-        Returns:
-          [..., nq + 2 nv + nsensordata].
+          out: is written, [..., nq + 2 nv + nsensordata].
         """
-        model, values = self.model, np.asarray(packed)
-        flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
-        ends = [*np.cumsum([model.nq, model.nv, model.nv]), -1]
-        qpos, qvel, warmstart, ctrl, variant = np.split(flat, ends, axis=1)
-        start = np.concatenate([np.zeros((len(flat), 1)), qpos, qvel], axis=1)
-        models = self._models_of(variant[:, 0].astype(int))
-        states, sensors = self._rollout(models, start, warmstart, ctrl)
-        end = states[:, -1, 1:]
-        velocities = states[:, :, 1 + model.nq :]
-        before = velocities[:, -2] if self.substeps > 1 else qvel
-        acceleration = (velocities[:, -1] - before) / model.opt.timestep
-        out = np.concatenate([end, acceleration, sensors[:, -1]], axis=1)
-        return out.astype(np.float32).reshape(*values.shape[:-1], -1)
+        values, results = packed.reshape(-1, packed.shape[-1]), out.reshape(-1, out.shape[-1])
+        n, (nq, moving, solved) = len(values), self._ends
+        start = np.zeros((n, 1 + moving))
+        start[:, 1:] = values[:, :moving]
+        warmstart = values[:, moving:solved].astype(np.float64)
+        controls = np.empty((n, self.substeps, values.shape[1] - solved - 1))
+        controls[:] = values[:, None, solved:-1]
+        states, sensors = self._rollout(self._models_of(values), start, warmstart, controls)
+        before = states[:, -2] if self.substeps > 1 else start
+        gained = states[:, -1, 1 + nq :] - before[:, 1 + nq :]
+        results[:, :moving] = states[:, -1, 1:]
+        results[:, moving:solved] = gained / self.model.opt.timestep
+        results[:, solved:] = sensors[:, -1]
 
-    def _models_of(self, variants: np.ndarray) -> list[mujoco.MjModel]:
-        """One model per world [E]; an index off the end counts as the last, as in JAX."""
+    def _models_of(self, values: np.ndarray) -> list[mujoco.MjModel]:
+        """Each row's model [E]; an index off the end counts as the last, as in JAX."""
         if len(self.models) == 1:
-            return [self.model]
-        return [self.models[i] for i in np.clip(variants, 0, len(self.models) - 1)]
+            return [self.model] * len(values)
+        indices = np.clip(values[:, -1].astype(int), 0, len(self.models) - 1)
+        return [self.models[i] for i in indices]
 
     def _rollout(
         self,
         models: list[mujoco.MjModel],
         start: np.ndarray,
         warmstart: np.ndarray,
-        ctrl: np.ndarray,
+        controls: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """States [E, substeps, 1 + nq + nv] and sensors [E, substeps, nsensordata]."""
-        controls = np.repeat(ctrl[:, None], self.substeps, axis=1)
+        """States [E, substeps, 1 + nq + nv] and sensors [E, substeps, nsensordata].
+
+        Shapes are right by construction, and looking at them takes as long as a physics step.
+        """
+        states = np.empty((len(start), self.substeps, start.shape[1]))
+        sensors = np.empty((len(start), self.substeps, self.model.nsensordata))
         with self._lock:
-            return self._threads.rollout(
+            self._threads.rollout(
                 models,
                 self._data,
                 start,
                 controls,
                 control_spec=self._control_spec,
+                skip_checks=True,
+                nstep=self.substeps,
                 initial_warmstart=warmstart,
+                state=states,
+                sensordata=sensors,
             )
+        return states, sensors
 
 
 class MjxPhysics(Physics):

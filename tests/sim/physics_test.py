@@ -73,6 +73,18 @@ def test_one_world_equals_itself_in_a_batch(lift):
     np.testing.assert_array_equal(nested.qpos.reshape(4, -1), batch.qpos)
 
 
+def test_on_other_platforms_the_engine_gets_and_gives_values(lift):
+    """CPU has buffers to work in; elsewhere what crosses is copied. Both do the same."""
+    engine = lift.physics
+    state, controls = _initial(engine, 2), _controls(2)
+    still = np.zeros((2, 1 + engine.model.nv), np.float32)  # warm start; variant
+    packed = np.concatenate([state.qpos, state.qvel, still[:, 1:], controls, still[:, :1]], 1)
+    after = jax.vmap(engine.step)(state, controls)
+    expected = np.concatenate([after.qpos, after.qvel, after.warmstart, after.sensors], 1)
+    np.testing.assert_array_equal(engine._by_value(packed), expected)
+    np.testing.assert_array_equal(engine._by_value(packed[0]), expected[0])
+
+
 def test_steps_do_not_depend_on_the_number_of_threads():
     model = scene.build(PANDA, (things.Solid(),)).model
     results = []
