@@ -1,8 +1,8 @@
 """Wrappers around environments of the Brax Env API.
 
-Every wrapper takes and gives an environment of ONE world, except `Vmap`, which goes
-outermost. The usual order, inside out: task, ExpertStarts (see starts.py), Pixels,
-EpisodeLimit, FrameHistory, ActionChunk, Curriculum, AutoReset, Vmap.
+Every wrapper takes and gives an environment of ONE world, except `Vmap` and `AutoReset`,
+which goes around it. The usual order, inside out: task, ExpertStarts (see starts.py), Pixels,
+EpisodeLimit, FrameHistory, ActionChunk, Curriculum, Vmap, AutoReset.
 
 Besides the Brax API an environment has `observation_specs` (tuple of ArraySpec sorted by
 name), `action_spec`, `control_hz`, `task` and `robot`; wrappers pass on what they do not
@@ -120,10 +120,10 @@ def episode_length(env: Env) -> int:
 class AutoReset(Wrapper):
     """Starts a new episode, from a new random start, in the step that ends one.
 
-    The state after that step holds the reward, done, metrics and info["truncation"] of
-    the ended episode, and everything else of the new one. Both branches of a select are
-    computed under vmap, so each step also costs a reset; put it inside Pixels where that
-    matters.
+    It goes around `Vmap`, or around one world. The state after that step holds the reward,
+    done, metrics and info["truncation"] of the ended episode, and everything else of the new
+    one. Starts are computed, for all worlds together, in those steps alone in which an
+    episode ended; inside a vmap they would be in every step.
 
     With `keep_final`, info["final_obs"] is the observation that the step led to, before any
     reset: that of the ended episode where it ended one, else `obs`. Values at a time limit
@@ -136,47 +136,60 @@ class AutoReset(Wrapper):
         self.keep_final = keep_final
 
     def reset(self, rng: jax.Array) -> State:
-        """Starts an episode; info["restart_key"] makes the next ones."""
-        key, restart_key = jax.random.split(rng)
+        """Starts an episode per key, [] or [E]; info["restart_key"] makes the next ones."""
+        key, restart_key = _split(rng)
         return self._with_info(self.env.reset(key), restart_key)
 
     def reset_at(self, rng: jax.Array, level: jax.Array) -> State:
-        """Starts an episode at a level []; the next ones too, where Curriculum keeps it."""
-        key, restart_key = jax.random.split(rng)
+        """Starts episodes at a level each; the next ones too, where Curriculum keeps it."""
+        key, restart_key = _split(rng)
         return self._with_info(self.env.reset_at(key, level), restart_key)
 
     def step(self, state: State, action: jax.Array) -> State:
-        """One step, then a reset where it ended the episode."""
-        key, restart_key = jax.random.split(state.info["restart_key"])
-        info = {k: v for k, v in state.info.items() if k != "final_obs"}
+        """One step, then a reset of the worlds whose episode it ended."""
+        key, restart_key = _split(state.info["restart_key"])
+        info = {k: v for k, v in state.info.items() if k not in ("final_obs", "restart_key")}
         going = state.replace(done=jnp.zeros_like(state.done), info=info)
         ended = self.env.step(going, action)
-        started = self._restart(key, ended.info)
-        info = {**_pick(ended.done, started.info, ended.info), "restart_key": restart_key}
-        if "truncation" in ended.info:
+        stayed = ended.replace(info={k: ended.info[k] for k in info})
+        after = jax.lax.cond(jnp.any(ended.done > 0), self._renewed, _as_it_is, stayed, key)
+        return self._with_info(after, restart_key, ended.obs)
+
+    def _renewed(self, ended: State, key: jax.Array) -> State:
+        """New episodes where episodes ended, at the level that a world keeps where it does."""
+        levels = ended.info.get("level")
+        started = self.env.reset(key) if levels is None else self.env.reset_at(key, levels)
+        info = _pick(ended.done, started.info, ended.info)
+        if "truncation" in info:
             info["truncation"] = ended.info["truncation"]
-        if self.keep_final:
-            info["final_obs"] = ended.obs
         return ended.replace(
             pipeline_state=_pick(ended.done, started.pipeline_state, ended.pipeline_state),
             obs=_pick(ended.done, started.obs, ended.obs),
             info=info,
         )
 
-    def _restart(self, key: jax.Array, info: dict[str, Any]) -> State:
-        """A new episode, at the level that the world keeps where it keeps one."""
-        return self.env.reset_at(key, info["level"]) if "level" in info else self.env.reset(key)
-
-    def _with_info(self, state: State, restart_key: jax.Array) -> State:
-        kept = {"final_obs": state.obs} if self.keep_final else {}
+    def _with_info(self, state: State, restart_key: jax.Array, final: Any = None) -> State:
+        kept = {"final_obs": state.obs if final is None else final} if self.keep_final else {}
         return state.replace(info={**state.info, **kept, "restart_key": restart_key})
 
 
+def _split(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two keys of one, or of each of E."""
+    split = jnp.vectorize(jax.random.split, signature="()->(n)")(key)
+    return split[..., 0], split[..., 1]
+
+
+def _as_it_is(state: State, _: jax.Array) -> State:
+    return state
+
+
 def _pick(done: jax.Array, if_done: Any, otherwise: Any) -> Any:
-    """Leaves of `if_done` where done, else of `otherwise` (which may have more keys)."""
-    if isinstance(if_done, dict):
-        return {k: _pick(done, v, otherwise[k]) for k, v in if_done.items()}
-    return jax.tree.map(lambda a, b: jnp.where(done > 0, a, b), if_done, otherwise)
+    """Leaves [...] of `if_done` where done, of `otherwise` elsewhere; done: [] or [E]."""
+
+    def pick(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(jnp.expand_dims(done, range(done.ndim, jnp.ndim(a))) > 0, a, b)
+
+    return jax.tree.map(pick, if_done, otherwise)
 
 
 class Curriculum(Wrapper):

@@ -148,7 +148,7 @@ def make_arena(
     if config.curriculum.mode != "off":
         plain = wrappers.Curriculum(plain)
     single = wrappers.ActionChunk(plain, policy_spec.n_action_steps)
-    ready = wrappers.Vmap(wrappers.AutoReset(single, keep_final=True))
+    ready = wrappers.AutoReset(wrappers.Vmap(single), keep_final=True)
     return Arena(ready, pixels, policy_spec, n_worlds, length, config.curriculum)
 
 

@@ -76,9 +76,9 @@ def test_a_share_of_episodes_begins_in_the_bank():
 
 def test_metrics_say_where_the_ended_episode_began():
     env, bank = point()
-    world = wrappers.AutoReset(wrappers.EpisodeLimit(starts.ExpertStarts(env, bank, 0.5), 1))
-    world = wrappers.Vmap(world)
-    first = begin(world.env, 32)
+    world = wrappers.EpisodeLimit(starts.ExpertStarts(env, bank, 0.5), 1)
+    world = wrappers.AutoReset(wrappers.Vmap(world))
+    first = jax.jit(world.reset)(jax.random.split(jax.random.key(3), 32))
     after = jax.jit(world.step)(first, jnp.zeros((32, 3)))
     assert (after.done == 1).all()
     np.testing.assert_array_equal(after.metrics["from_bank"], first.info["from_bank"])

@@ -75,7 +75,7 @@ def test_auto_reset_keeps_the_reward_of_the_ended_episode():
 
 
 def test_auto_reset_runs_in_scan_under_vmap():
-    env = wrappers.Vmap(wrappers.AutoReset(wrappers.EpisodeLimit(PointEnv(), 3)))
+    env = wrappers.AutoReset(wrappers.Vmap(wrappers.EpisodeLimit(PointEnv(), 3)))
     state = env.reset(jax.random.split(jax.random.key(0), 4))
     actions = jnp.zeros((7, 4, 3))
 
@@ -86,6 +86,50 @@ def test_auto_reset_runs_in_scan_under_vmap():
     done = jax.jit(functools.partial(jax.lax.scan, step))(state, actions)[1]
     expected = np.asarray([0, 0, 1, 0, 0, 1, 0])
     assert (np.asarray(done) == expected[:, None]).all()
+
+
+class Counting(PointEnv):
+    """Counts how often a start is computed while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.starts = []
+
+    def reset(self, rng):
+        jax.debug.callback(lambda _: self.starts.append(1), rng[None])
+        return super().reset(rng)
+
+
+def _steps_apart(env):
+    """Two worlds of three steps, of which the second has done two; states of seven steps."""
+    state = env.reset(jax.random.split(jax.random.key(0), 2))
+    info = {**state.info, "steps": jnp.asarray([0.0, 2.0])}
+    step = functools.partial(jax.lax.scan, lambda s, a: (env.step(s, a),) * 2)
+    return jax.jit(step)(state.replace(info=info), jnp.full((7, 2, 3), 0.1))[1]
+
+
+def test_auto_reset_computes_starts_only_where_an_episode_ended():
+    counted = Counting()
+    env = wrappers.AutoReset(wrappers.Vmap(wrappers.EpisodeLimit(counted, 3)))
+    states = _steps_apart(env)
+    jax.effects_barrier()
+    # The first ends in steps 3 and 6, the second in 1, 4 and 7. Each of these five steps, like
+    # the first reset, computes a start for both worlds.
+    np.testing.assert_array_equal(states.done.T, [[0, 0, 1, 0, 0, 1, 0], [1, 0, 0, 1, 0, 0, 1]])
+    assert len(counted.starts) == 2 * (1 + 5)
+
+
+def test_auto_reset_of_many_worlds_is_that_of_each():
+    limited = wrappers.EpisodeLimit(PointEnv(), 3)
+    together = _steps_apart(wrappers.AutoReset(wrappers.Vmap(limited), keep_final=True))
+    apart = _steps_apart(wrappers.Vmap(wrappers.AutoReset(limited, keep_final=True)))
+    jax.tree.map(np.testing.assert_array_equal, _plain(together), _plain(apart))
+
+
+def _plain(state):
+    """With numbers in place of the keys."""
+    info = {**state.info, "restart_key": jax.random.key_data(state.info["restart_key"])}
+    return state.replace(info=info)
 
 
 def test_auto_reset_keeps_the_final_observation_where_asked_for():
@@ -135,7 +179,7 @@ def test_a_chunk_stops_where_the_episode_ends():
 
 def test_chunks_start_anew_after_an_end():
     env = wrappers.ActionChunk(wrappers.EpisodeLimit(PointEnv(), 4), 3)
-    env = wrappers.Vmap(wrappers.AutoReset(env, keep_final=True))
+    env = wrappers.AutoReset(wrappers.Vmap(env), keep_final=True)
     state = env.reset(jax.random.split(jax.random.key(0), 2))
     done = []
     for _ in range(4):
@@ -172,21 +216,21 @@ class Leveled(PointEnv):
 
 def test_every_wrapper_passes_levels_on():
     env = wrappers.EpisodeLimit(Leveled(), 3)
-    env = wrappers.AutoReset(wrappers.ActionChunk(wrappers.FrameHistory(env, 2), 1), True)
-    state = wrappers.Vmap(env).reset_at(
-        jax.random.split(jax.random.key(0), 2), jnp.asarray([0.0, 1.0])
-    )
+    env = wrappers.Vmap(wrappers.ActionChunk(wrappers.FrameHistory(env, 2), 1))
+    env = wrappers.AutoReset(env, True)
+    keys, levels = jax.random.split(jax.random.key(0), 2), jnp.asarray([0.0, 1.0])
+    state = env.reset_at(keys, levels)
     assert state.obs["proprio"].shape == (2, 2, 2)
     np.testing.assert_array_equal(state.obs["proprio"][0], 0.0)
     assert (state.obs["proprio"][1] != 0.0).all()
     assert {"steps", "truncation", "restart_key", "final_obs"} <= set(state.info)
-    one, same = env.reset_at(jax.random.key(1), 1.0), env.reset(jax.random.key(1))
+    one, same = env.reset_at(keys, jnp.ones(2)), env.reset(keys)
     np.testing.assert_array_equal(one.obs["proprio"], same.obs["proprio"])
 
 
 def test_a_curriculum_keeps_the_level_of_each_world():
     env = wrappers.Curriculum(wrappers.EpisodeLimit(Leveled(), 2))
-    env = wrappers.Vmap(wrappers.AutoReset(env))
+    env = wrappers.AutoReset(wrappers.Vmap(env))
     levels = jnp.asarray([0.0, 1.0])
     state = env.reset_at(jax.random.split(jax.random.key(0), 2), levels)
     step = jax.jit(env.step)
