@@ -111,7 +111,7 @@ class Result(NamedTuple):
 
 
 OURS = {
-    "reacher": PPOConfig(n_worlds=256, steps=50, discount=0.97, initial_std=0.5, min_std=0.05),
+    "reacher": PPOConfig(n_worlds=128, steps=50, discount=0.97, initial_std=0.5, min_std=0.05),
     "pusher": PPOConfig(n_worlds=64, steps=50, discount=0.95, initial_std=0.4, min_std=0.05),
 }
 
@@ -126,10 +126,10 @@ def ours(name: str, steps: int) -> ExperimentConfig:
         name=f"brax_{name}",
         env=EnvConfig(name=f"brax:{name}", episode_length=LENGTH),
         data=DataConfig(),
-        network=NetworkConfig(hidden=64, layers=2, activation="tanh"),
+        network=NetworkConfig(hidden=256, layers=2, activation="tanh"),
         ppo=tuned,
         optimizer=OptimizerConfig(
-            name="adam", learning_rate=1e-3, schedule="constant", warmup_steps=0, clip_norm=0.5
+            name="adam", learning_rate=3e-4, schedule="constant", warmup_steps=0, clip_norm=0.5
         ),
         loop=LoopConfig(
             steps=updates,
