@@ -42,9 +42,8 @@ from jaxpolicy import pipeline
 from jaxpolicy.algorithms.ppo import PPOConfig
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.experiment import ExperimentConfig
-from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
-from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+from jaxpolicy.training.config import LoopConfig
 
 LENGTH = 1000  # steps of an episode, as Brax trains
 # Far from the seeds of training.
@@ -126,11 +125,9 @@ def ours(name: str, steps: int) -> ExperimentConfig:
         name=f"brax_{name}",
         env=EnvConfig(name=f"brax:{name}", episode_length=LENGTH),
         data=DataConfig(),
-        network=NetworkConfig(hidden=256, layers=2, activation="tanh"),
+        network=replace(base.network, hidden=256),
         ppo=tuned,
-        optimizer=OptimizerConfig(
-            name="adam", learning_rate=3e-4, schedule="constant", warmup_steps=0, clip_norm=0.5
-        ),
+        optimizer=replace(base.optimizer, learning_rate=3e-4),
         loop=LoopConfig(
             steps=updates,
             eval_every=updates,

@@ -53,7 +53,9 @@ NETWORK = NetworkConfig(hidden=64, layers=2, activation="tanh")
 PPO = PPOConfig(n_worlds=N_WORLDS, steps=STEPS, discount=0.9)
 # A hand that holds must be opened by chance before the policy knows what that is good for.
 LETTING_GO = replace(PPO, min_std=0.4)
-# What a task needs besides: millions of control steps, and how episodes begin.
+EXPERT_STARTS = ArenaConfig(expert_starts=0.4)
+# What a task needs besides: millions of control steps, how episodes begin, and what it is tuned to.
+REST: dict[str, Any] = {"loop": _updates(10.0, 50), "arena": EXPERT_STARTS, "ppo": LETTING_GO}
 TUNED: dict[str, dict[str, Any]] = {
     "reach": {"loop": _updates(0.192, 5)},
     # 64 units do not tell apart all directions that an object is to be pushed in.
@@ -62,17 +64,8 @@ TUNED: dict[str, dict[str, Any]] = {
         "network": replace(NETWORK, hidden=256),
         "ppo": replace(PPO, target_kl=0.03),
     },
-    "lift": {"loop": _updates(0.768), "arena": ArenaConfig(expert_starts=0.4)},
-    "pick_place": {
-        "loop": _updates(1.536),
-        "arena": ArenaConfig(expert_starts=0.4),
-        "ppo": LETTING_GO,
-    },
-}
-REST = {
-    "loop": _updates(10.0, 50),
-    "arena": ArenaConfig(expert_starts=0.4),
-    "ppo": LETTING_GO,
+    "lift": {"loop": _updates(0.768), "arena": EXPERT_STARTS},
+    "pick_place": REST | {"loop": _updates(1.536)},
 }
 # The same for pictures.
 PIXEL_WORLDS = 128
