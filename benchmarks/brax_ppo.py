@@ -109,9 +109,35 @@ class Result(NamedTuple):
 # ------------------------------------------------------------------------------ ours
 
 
+class Tuned(NamedTuple):
+    """What an environment needs besides that which both share, see `ours`."""
+
+    ppo: PPOConfig
+    activation: str
+    clip_norm: float
+
+
 OURS = {
-    "reacher": PPOConfig(n_worlds=128, steps=50, discount=0.97, initial_std=0.5, min_std=0.05),
-    "pusher": PPOConfig(n_worlds=64, steps=50, discount=0.95, initial_std=0.4, min_std=0.05),
+    "reacher": Tuned(
+        PPOConfig(n_worlds=128, steps=50, discount=0.97, initial_std=0.5, min_std=0.05),
+        activation="tanh",
+        clip_norm=0.5,
+    ),
+    # Rollouts as long as Brax's, and its clip, entropy and constant learning rate.
+    "pusher": Tuned(
+        PPOConfig(
+            n_worlds=128,
+            steps=30,
+            epochs=8,
+            clip=0.3,
+            target_kl=0.0,
+            entropy_weight=0.01,
+            initial_std=0.4,
+            min_std=0.05,
+        ),
+        activation="relu",
+        clip_norm=0.0,
+    ),
 }
 
 
@@ -119,15 +145,15 @@ def ours(name: str, steps: int) -> ExperimentConfig:
     """Our experiment in an environment, of about so many of its steps."""
     tuned = OURS[name]
     base = ppo.full(tasks.TASKS["reach"])
-    updates = max(1, round(steps / (tuned.n_worlds * tuned.steps)))
+    updates = max(1, round(steps / (tuned.ppo.n_worlds * tuned.ppo.steps)))
     return replace(
         base,
         name=f"brax_{name}",
         env=EnvConfig(name=f"brax:{name}", episode_length=LENGTH),
         data=DataConfig(),
-        network=replace(base.network, hidden=256),
-        ppo=tuned,
-        optimizer=replace(base.optimizer, learning_rate=3e-4),
+        network=replace(base.network, hidden=256, activation=tuned.activation),
+        ppo=tuned.ppo,
+        optimizer=replace(base.optimizer, learning_rate=3e-4, clip_norm=tuned.clip_norm),
         loop=LoopConfig(
             steps=updates,
             eval_every=updates,

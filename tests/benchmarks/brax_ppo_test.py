@@ -29,7 +29,8 @@ def fast(monkeypatch):
     monkeypatch.setitem(brax_ppo.PUBLISHED, "fast", TINY)
     monkeypatch.setitem(brax_ppo.SMALLER, "fast", {})
     ours = PPOConfig(n_worlds=2, steps=4, epochs=1, minibatches=2)
-    monkeypatch.setitem(brax_ppo.OURS, "fast", ours)
+    tuned = brax_ppo.Tuned(ours, activation="tanh", clip_norm=0.0)
+    monkeypatch.setitem(brax_ppo.OURS, "fast", tuned)
     env = envs.get_environment("fast")
     # It has no physics that would tell.
     monkeypatch.setattr(type(env), "dt", 0.02)
