@@ -102,8 +102,7 @@ def network_table(name: str, found: Description) -> None:
     ]
     rows.append(("total", f"{of.parameters:,}", f"{of.flops / 1e6:,.2f}"))
     table(name, ("module", "parameters", "MFLOP, forward, one sample"), rows)
-    parts = [f"{k} {v / 1e6:,.1f} MB" for k, v in describe.memory(of).items()]
-    text("memory: " + ", ".join(parts))
+    text(describe.memory(of))
     text("inputs: " + _windows(spec.observation, spec.n_obs_steps))
     if spec.critic:
         text("inputs of the critic: " + _windows(spec.critic, spec.n_obs_steps))

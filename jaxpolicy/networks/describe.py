@@ -220,10 +220,10 @@ def _activation_bytes(loss: Callable[..., jax.Array], params: Params, batch: Any
     return tree_bytes([v.aval for v in variables])
 
 
-def memory(table: Table) -> dict[str, int]:
-    """Bytes by what they are for; copies only where there are any."""
+def memory(table: Table) -> str:
+    """A line of what memory is needed for; copies only where there are any."""
     copies = {"copies that are not trained": table.copy_bytes} if table.copy_bytes else {}
-    return {
+    needed = {
         "parameters": table.parameter_bytes,
         "gradients": table.parameter_bytes,
         "optimiser": table.optimizer_bytes,
@@ -231,6 +231,7 @@ def memory(table: Table) -> dict[str, int]:
         f"activations of {table.batch_size:,} samples at most": table.activation_bytes,
         **table.others,
     }
+    return "memory: " + ", ".join(f"{key} {n / 1e6:,.1f} MB" for key, n in needed.items())
 
 
 def text(table: Table) -> str:
@@ -241,7 +242,4 @@ def text(table: Table) -> str:
     for name, row in zip(names, table.rows, strict=True):
         lines.append(f"{name:{width}}  {row.parameters:>12,}  {row.flops / 1e6:>12,.2f}")
     lines.append(f"{'total':{width}}  {table.parameters:>12,}  {table.flops / 1e6:>12,.2f}")
-    parts = [f"{key} {value / 1e6:,.1f} MB" for key, value in memory(table).items()]
-    return "\n".join(
-        [*lines, "FLOPs: one forward pass of one sample", "memory: " + ", ".join(parts)]
-    )
+    return "\n".join([*lines, "FLOPs: one forward pass of one sample", memory(table)])
