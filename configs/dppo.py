@@ -26,6 +26,7 @@ from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+from jaxpolicy.training.guard import GuardConfig
 
 STATE = DataConfig(proprio=False, privileged=True)
 
@@ -50,6 +51,8 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
             monitor="eval/success",
             monitor_mode="max",
             steps_per_dispatch=5,
+            # Over all denoising steps together a healthy update moves the policy by 0.4 nats.
+            guard=GuardConfig(max_kl=5.0, max_drop=0.5),
         ),
     )
 
