@@ -70,6 +70,7 @@ TUNED: dict[str, dict[str, Any]] = {
     },
     "lift": {"loop": _updates(0.768), "arena": EXPERT_STARTS},
     "pick_place": REST | {"loop": _updates(1.536)},
+    "detour": REST | {"loop": _updates(1.536)},
     "open_drawer": REST | {"loop": _updates(0.384)},
     "pick_by_instruction": REST | {"loop": _updates(1.024)},
 }
