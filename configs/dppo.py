@@ -25,8 +25,7 @@ from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.experiment import ExperimentConfig
-from jaxpolicy.training.config import LoopConfig, OptimizerConfig
-from jaxpolicy.training.guard import GuardConfig
+from jaxpolicy.training.config import GuardConfig, LoopConfig, OptimizerConfig
 
 STATE = DataConfig(proprio=False, privileged=True)
 

@@ -31,8 +31,7 @@ from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import MODERATE
-from jaxpolicy.training.config import ArenaConfig, LoopConfig, OptimizerConfig
-from jaxpolicy.training.guard import GuardConfig
+from jaxpolicy.training.config import ArenaConfig, GuardConfig, LoopConfig, OptimizerConfig
 
 N_WORLDS, STEPS = 256, 50
 # Runs of docs/results.md stay below 0.06 nats, and none loses more than 3 points again.
