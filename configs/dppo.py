@@ -20,14 +20,10 @@ from dataclasses import replace
 
 import ml_collections
 
-from configs import common, diffusion, tasks
+from configs import common, diffusion, ppo, tasks
 from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.collect.config import CollectConfig
-from jaxpolicy.data.config import DataConfig
 from jaxpolicy.experiment import ExperimentConfig
-from jaxpolicy.training.config import GuardConfig, LoopConfig, OptimizerConfig
-
-STATE = DataConfig(proprio=False, privileged=True)
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:
@@ -40,19 +36,9 @@ def full(task: ExperimentConfig) -> ExperimentConfig:
         dppo=DPPOConfig(
             diffusion=trained.diffusion, n_worlds=128, steps=50, epochs=4, discount=0.9
         ),
-        optimizer=OptimizerConfig(
-            name="adam", learning_rate=1e-4, schedule="constant", warmup_steps=0, clip_norm=0.5
-        ),
-        loop=LoopConfig(
-            steps=40,
-            eval_every=5,
-            rollouts=100,
-            monitor="eval/success",
-            monitor_mode="max",
-            steps_per_dispatch=5,
-            # Over all denoising steps together a healthy update moves the policy by 0.4 nats.
-            guard=GuardConfig(max_kl=5.0, max_drop=0.5),
-        ),
+        optimizer=replace(ppo.OPTIMIZER, learning_rate=1e-4),
+        # Over all denoising steps together a healthy update moves the policy by 0.4 nats.
+        loop=ppo.judged_in_worlds(40, 5, max_kl=5.0),
     )
 
 
@@ -63,7 +49,7 @@ def clone(task: ExperimentConfig) -> ExperimentConfig:
         config,
         name=f"diffusion_clone_{task.name}",
         env=replace(task.env, cameras=()),
-        data=STATE,
+        data=ppo.STATE,
         collect=CollectConfig(n_episodes=12),
         loop=replace(config.loop, steps=500),
         min_success=0.0,
@@ -77,7 +63,7 @@ def finetune(task: ExperimentConfig) -> ExperimentConfig:
         config,
         name=f"dppo_clone_{task.name}",
         env=replace(task.env, cameras=()),
-        data=STATE,
+        data=ppo.STATE,
         loop=replace(config.loop, steps=20),
     )
 
