@@ -38,10 +38,10 @@ from brax.envs.base import Env, State
 from brax.training.agents.ppo import train as brax_ppo
 
 from configs import ppo, tasks
-from jaxpolicy import pipeline
 from jaxpolicy.algorithms.ppo import PPOConfig
 from jaxpolicy.data.config import DataConfig
-from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.pipeline import train
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.training.config import LoopConfig
 
@@ -169,7 +169,7 @@ def train_ours(name: str, steps: int, seed: int) -> tuple[Act, int]:
     """Our policy, and the number of steps it has learned from."""
     config = replace(ours(name, steps), seed=seed)
     with tempfile.TemporaryDirectory() as workdir:
-        result, _ = pipeline.train(config, workdir)
+        result, _ = train.run(config, workdir)
 
     def act(observation: jax.Array) -> jax.Array:
         return result.algorithm.act(result.params, {"proprio": observation[:, None]}, None)

@@ -13,8 +13,8 @@ import time
 
 import numpy as np
 
-from jaxpolicy import normalization
-from jaxpolicy.normalization import NormStats
+from jaxpolicy.core import normalization
+from jaxpolicy.core.normalization import NormStats
 
 
 def make_rows(rows: int, columns: int, part: int = 100_000) -> np.ndarray:

@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training import factory, sharding
 from jaxpolicy.training.config import OptimizerConfig, TrainConfig
-from jaxpolicy.types import PolicySpec
 
 N_DEVICES = 8
 SIZE = 224

@@ -18,16 +18,16 @@ import jax
 import numpy as np
 
 from jaxpolicy.algorithms import bc
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.deploy import BACKENDS, load
 from jaxpolicy.deploy.runtime import percentiles
 from jaxpolicy.export import bundle, policy_function, verify
 from jaxpolicy.export.config import ExportConfig
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training import factory
 from jaxpolicy.training.config import OptimizerConfig
-from jaxpolicy.types import PolicySpec
 
 N_PROPRIO, N_ACTION, N_OBSERVATIONS, WARM_UP = 20, 5, 64, 20
 

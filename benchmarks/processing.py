@@ -19,10 +19,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 from jaxpolicy.data import DataConfig, open_source, process
 from jaxpolicy.data.formats import rlds_writer
-from jaxpolicy.specs import ActionSpec, ArraySpec
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 
 JOINTS = tuple(f"q{i}" for i in range(7))
 

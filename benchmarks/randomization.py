@@ -16,11 +16,11 @@ import json
 from pathlib import Path
 
 from configs import bc, tasks
-from jaxpolicy import pipeline, sweep
 from jaxpolicy.evaluation import metrics, rollout
-from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.pipeline import grid, stages, sweep
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim.config import STRONG, RandomizationConfig
-from jaxpolicy.sim.randomized_models import PHYSICS
+from jaxpolicy.sim.physics.randomized_models import PHYSICS
 from jaxpolicy.training import factory
 
 LIGHT = ("light_position", "light_intensity", "ambient", "exposure", "white_balance")
@@ -69,10 +69,10 @@ def successes(config: ExperimentConfig, workdir: Path, shift: str, episodes: int
     path = workdir / f"shift_{shift.replace(' ', '_')}_{episodes}.json"
     if path.exists():
         return json.loads(path.read_text())
-    env = pipeline.make_world(dataclasses.replace(config.env, randomization=SHIFTS[shift]))
+    env = stages.make_world(dataclasses.replace(config.env, randomization=SHIFTS[shift]))
     settings = dataclasses.replace(config.evaluation, n_episodes=episodes, n_recorded=0)
     found = []
-    for cell in sweep.cells(config):
+    for cell in grid.cells(config):
         policy = factory.load_policy(workdir / cell.name)
         spec, seed = policy.policy_spec, cell.config.seed
         act = rollout.PolicyController(policy.algorithm.act, policy.params, spec, seed)

@@ -20,7 +20,8 @@ import mujoco
 import numpy as np
 
 from jaxpolicy import sim
-from jaxpolicy.sim import config, looks, randomization, render
+from jaxpolicy.sim import config, randomization
+from jaxpolicy.sim.render import looks, raycaster
 
 REPEATS = 3
 
@@ -49,11 +50,11 @@ def rate(work: Callable[[], object], images: int, seconds: float) -> float:
     return max(rates)
 
 
-def randomized(look: render.Appearance, batch: int) -> render.Appearance:
+def randomized(look: raycaster.Appearance, batch: int) -> raycaster.Appearance:
     """`batch` appearances with everything on, of which each picture has its own."""
     keys = jax.random.split(jax.random.key(0), batch)
 
-    def one(key: jax.Array) -> render.Appearance:
+    def one(key: jax.Array) -> raycaster.Appearance:
         variation = randomization.draw(config.STRONG, key, cameras=1)
         return looks.appearance(look, config.STRONG, variation)
 
@@ -61,18 +62,18 @@ def randomized(look: render.Appearance, batch: int) -> render.Appearance:
 
 
 def ray_caster(
-    model: mujoco.MjModel, camera: int, size: int, batch: int, options: render.RenderOptions
+    model: mujoco.MjModel, camera: int, size: int, batch: int, options: raycaster.RenderOptions
 ) -> tuple[Callable[[], object], float]:
     """A call that draws `batch` pictures, and the CPU seconds it took to compile."""
-    scene, fovy = render.RenderScene.from_model(model), float(model.cam_fovy[camera])
+    scene, fovy = raycaster.RenderScene.from_model(model), float(model.cam_fovy[camera])
     poses = poses_of(model, camera, batch)
 
     varied = randomized(scene.appearance, batch) if options.sensor else None
 
     @jax.jit
     @jax.vmap
-    def draw(pose: tuple[jax.Array, ...], look: render.Appearance | None) -> object:
-        return render.render(scene, *pose, fovy, size, size, look, options)
+    def draw(pose: tuple[jax.Array, ...], look: raycaster.Appearance | None) -> object:
+        return raycaster.render(scene, *pose, fovy, size, size, look, options)
 
     def work() -> object:
         return jax.block_until_ready(draw(poses, varied))
@@ -111,12 +112,12 @@ def main() -> None:
     flags = parser.parse_args()
     model = sim.make(flags.task).scene.model
     camera = model.camera(flags.camera).id
-    geoms = len(render.RenderScene.from_model(model).geom_ids)
+    geoms = len(raycaster.RenderScene.from_model(model).geom_ids)
     print(f"{flags.task}: {geoms} geoms, {flags.size} x {flags.size}, batches of {flags.batch}")
     kinds = {
-        "shadows": render.RenderOptions(),
-        "no shadows": render.RenderOptions(shadows=False),
-        "strongly randomised": render.RenderOptions(textures=True, sensor=True),
+        "shadows": raycaster.RenderOptions(),
+        "no shadows": raycaster.RenderOptions(shadows=False),
+        "strongly randomised": raycaster.RenderOptions(textures=True, sensor=True),
     }
     for name, options in kinds.items():
         work, compiling = ray_caster(model, camera, flags.size, flags.batch, options)

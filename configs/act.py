@@ -18,9 +18,9 @@ import ml_collections
 
 from configs import common, tasks
 from jaxpolicy.algorithms.act import ACTConfig
-from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
 

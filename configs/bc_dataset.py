@@ -24,9 +24,9 @@ import ml_collections
 from configs import common
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.data.config import DataConfig
-from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
 FULL = ExperimentConfig(

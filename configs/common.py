@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 import ml_collections
 
 from configs import tasks
-from jaxpolicy.experiment import ExperimentConfig
-from jaxpolicy.schema import InputError
+from jaxpolicy.core.schema import InputError
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 
 __all__ = ["select", "select_task"]
 

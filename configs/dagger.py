@@ -18,8 +18,8 @@ import ml_collections
 
 from configs import bc, common, tasks
 from jaxpolicy.collect.config import CollectConfig, DaggerConfig
-from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:

@@ -19,10 +19,10 @@ import ml_collections
 from configs import common, tasks
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
-from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
 

@@ -23,7 +23,7 @@ import ml_collections
 from configs import common, diffusion, ppo, tasks
 from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.collect.config import CollectConfig
-from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:

@@ -17,10 +17,10 @@ from configs import common
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.evaluation.config import EvaluationConfig
-from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export.config import ExportConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 

@@ -27,9 +27,9 @@ from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.algorithms.ppo import PPOConfig
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.data.config import DataConfig
-from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim.config import MODERATE
 from jaxpolicy.training.config import ArenaConfig, GuardConfig, LoopConfig, OptimizerConfig
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.evaluation.config import EvaluationConfig
-from jaxpolicy.experiment import ExperimentConfig
 from jaxpolicy.export.config import ExportConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim.config import EnvConfig
 
 __all__ = ["TASKS", "debug"]

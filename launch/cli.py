@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxpolicy import experiment, schema
-from jaxpolicy.experiment import ExperimentConfig
-from jaxpolicy.schema import InputError
+from jaxpolicy.core import schema
+from jaxpolicy.core.schema import InputError
+from jaxpolicy.pipeline import experiment
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.loop import enable_compilation_cache
 
 __all__ = [

@@ -9,8 +9,8 @@ Example:
 
 from absl import flags
 
-from jaxpolicy import pipeline
-from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.pipeline import collect, words
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -26,15 +26,15 @@ def main() -> int:
     if PREVIEW.value:
         return preview(config)
     with show.bars() as bar:
-        ledger = pipeline.collect(config, WORKDIR.value, bar("collect"))
-    show.text(pipeline.tell_collect(ledger) + f" in {ledger['seconds']:.1f} s")
+        ledger = collect.run(config, WORKDIR.value, bar("collect"))
+    show.text(words.tell_collect(ledger) + f" in {ledger['seconds']:.1f} s")
     return 0
 
 
 def preview(config: ExperimentConfig) -> int:
     """Draws the worlds and says where the pictures are."""
     with show.bars() as bar:
-        made = pipeline.preview(config, WORKDIR.value, bar("preview"))
+        made = collect.preview(config, WORKDIR.value, bar("preview"))
     show.paths(made.paths)
     for note in made.notes:
         show.text(note)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxpolicy import pipeline
+from jaxpolicy.pipeline import convert
 from launch import cli, show
 
 CONFIG = cli.define_config()
@@ -24,7 +24,7 @@ def main() -> int:
     """Converts and prints how many episodes were written."""
     config = cli.config_from(CONFIG)
     with show.bars() as bar:
-        n, left_out = pipeline.convert(config, TO.value, OUTPUT.value, bar("convert"))
+        n, left_out = convert.run(config, TO.value, OUTPUT.value, bar("convert"))
     show.text(f"{n} episodes written, {len(left_out)} left out")
     for index, why in left_out.items():
         show.text(f"  {index}: {why}")

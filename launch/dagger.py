@@ -21,7 +21,7 @@ finished one goes on. A person in the expert's place: docs/dagger.md.
 from collections.abc import Mapping
 from typing import Any
 
-from jaxpolicy import dagger, sweep
+from jaxpolicy.pipeline import dagger, words
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -48,7 +48,7 @@ def main() -> int:
 def _rounds_table(run: Mapping[str, Any]) -> None:
     header = ("round", "beta", "episodes", "success", "by expert", "steps labelled", "validation")
     title = f"{run['name']}: rounds, of which {run['best']} is the best"
-    show.table(title, header, [dagger.tell(told) for told in run["rounds"]])
+    show.table(title, header, [words.tell_round(told) for told in run["rounds"]])
 
 
 def _groups_table(groups: tuple[Mapping[str, Any], ...]) -> None:
@@ -57,8 +57,8 @@ def _groups_table(groups: tuple[Mapping[str, Any], ...]) -> None:
         (
             ", ".join(f"{k}={v}" for k, v in g["values"].items()) or "as configured",
             str(g["n_seeds"]),
-            sweep.tell(g["before"]),
-            sweep.tell(g["after"]),
+            words.tell_success(g["before"]),
+            words.tell_success(g["after"]),
             f"{100 * g['gain']:+.1f}",
         )
         for g in groups

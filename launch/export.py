@@ -3,8 +3,7 @@
 Example:
   python -m launch.export --workdir=runs/lift_demo
 """
-
-from jaxpolicy import pipeline
+from jaxpolicy.pipeline import export, words
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -14,7 +13,7 @@ CONFIG = cli.define_config(required=False)
 def main() -> int:
     """Exports; fails where an artefact differs from JAX."""
     config = cli.config_from(CONFIG, WORKDIR.value)
-    show.text(pipeline.tell_export(pipeline.export(config, WORKDIR.value)))
+    show.text(words.tell_export(export.run(config, WORKDIR.value)))
     return 0
 
 

@@ -6,8 +6,7 @@ Examples:
 
 A run that was killed continues when it is started again.
 """
-
-from jaxpolicy import pipeline, sweep
+from jaxpolicy.pipeline import grid, run, sweep
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -18,13 +17,13 @@ def main() -> int:
     """Runs every stage; exit code 3 where the gate is not passed."""
     config = cli.config_from(CONFIG)
     with show.bars() as bar:
-        stages = sweep.run if sweep.is_sweep(config) else pipeline.run
+        stages = sweep.run if grid.is_sweep(config) else run.run
         summary = stages(config, WORKDIR.value, bar)
     rows = [(stage, f"{seconds:.1f}", found) for stage, seconds, found in summary.rows]
     total = sum(seconds for _, seconds, _ in summary.rows)
     rows.append(("total", f"{total:.1f}", "gate passed" if summary.passed else "gate NOT passed"))
     show.table(config.name, ("stage", "seconds", "found"), rows)
-    if sweep.is_sweep(config):
+    if grid.is_sweep(config):
         show.sweep_table(sweep.read(WORKDIR.value))
     for reason in summary.reasons:
         show.text(f"gate not passed: {reason}")

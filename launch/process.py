@@ -14,10 +14,9 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxpolicy import pipeline
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import card
-from jaxpolicy.pipeline import Overview
-from jaxpolicy.specs import InputError
+from jaxpolicy.pipeline import process, words
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -31,19 +30,19 @@ YES = flags.DEFINE_bool("yes", False, "Do not ask whether the table is right.")
 def main() -> int:
     """Shows the mapping, processes, and prints what is kept."""
     config = cli.config_from(CONFIG)
-    for overview in pipeline.look(config, WORKDIR.value):
+    for overview in process.look(config, WORKDIR.value):
         _show(overview)
     if DRY_RUN.value:
         return 0
     _confirm()
     with show.bars() as bar:
-        processed = pipeline.process(config, WORKDIR.value, bar("read"))
-    show.text(pipeline.tell_process(processed))
+        processed = process.run(config, WORKDIR.value, bar("read"))
+    show.text(words.tell_process(processed))
     show.paths([Path(p.directory) / card.CARD_HTML for p in processed])
     return 0
 
 
-def _show(overview: Overview) -> None:
+def _show(overview: process.Overview) -> None:
     title = f"{overview.path}: {overview.format}, {overview.n_episodes} episodes"
     if overview.layout:
         show.table(title, ("field", "of a step", "becomes", "because"), overview.layout.rows)
@@ -53,7 +52,7 @@ def _show(overview: Overview) -> None:
         show.text(overview.guess.evidence + advice)
 
 
-def _rows(overview: Overview) -> list[tuple[str, ...]]:
+def _rows(overview: process.Overview) -> list[tuple[str, ...]]:
     spec = overview.spec
     rows = [(s.name, str(list(s.shape)), s.dtype, s.unit) for s in spec.observation]
     rate = f" at {spec.action.control_hz:g} Hz" if spec.action.control_hz else ""

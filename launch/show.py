@@ -17,11 +17,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from jaxpolicy import sweep
+from jaxpolicy.core.specs import ArraySpec
 from jaxpolicy.evaluation.offline import ActionErrors
 from jaxpolicy.networks import describe
-from jaxpolicy.pipeline import Description
-from jaxpolicy.specs import ArraySpec
+from jaxpolicy.pipeline import design, words
 
 __all__ = ["bars", "network_table", "offline_table", "paths", "sweep_table", "table", "text"]
 
@@ -93,7 +92,7 @@ def offline_table(rows: Mapping[str, ActionErrors]) -> None:
     table("Action errors on the validation part", header, body)
 
 
-def network_table(name: str, found: Description) -> None:
+def network_table(name: str, found: design.Description) -> None:
     """Prints a network by module: parameters, arithmetic and memory; what goes in and out."""
     of, spec = found.table, found.policy_spec
     rows = [
@@ -130,7 +129,7 @@ def sweep_table(found: Mapping[str, Any]) -> None:
 
 def _sweep_cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
     score = "-" if row["score"] is None else f"{row['score']:.4g}"
-    return score, sweep.tell(row), f"{row['seconds']:.0f}"
+    return score, words.tell_success(row), f"{row['seconds']:.0f}"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

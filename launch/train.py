@@ -10,7 +10,7 @@ Examples:
 
 from absl import flags
 
-from jaxpolicy import pipeline, sweep
+from jaxpolicy.pipeline import design, grid, sweep, train, words
 from launch import cli, show
 
 WORKDIR = cli.define_workdir()
@@ -24,16 +24,16 @@ def main() -> int:
     """Trains, then prints the policy's errors beside two baselines, or a table of all runs."""
     config = cli.config_from(CONFIG)
     if DESCRIBE.value:
-        show.network_table(config.name, pipeline.describe(config, WORKDIR.value))
+        show.network_table(config.name, design.run(config, WORKDIR.value))
         return 0
-    if sweep.is_sweep(config):
+    if grid.is_sweep(config):
         with show.bars() as bar:
             found = sweep.train(config, WORKDIR.value, bar)
         show.sweep_table(found)
         return 0
     with show.bars() as bar:
-        trained = pipeline.train(config, WORKDIR.value, bar("decode"))
-    show.text(pipeline.tell_train(trained))
+        trained = train.run(config, WORKDIR.value, bar("decode"))
+    show.text(words.tell_train(trained))
     if trained[1]:
         show.offline_table(trained[1])
     return 0

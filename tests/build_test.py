@@ -75,12 +75,15 @@ TESTS = [r for r in RULES if r.kind == "py_test"]
 
 def _target(name: str) -> str:
     """The library that holds a module or package of the table."""
-    if name in layers.SPECS or name == "jaxpolicy":
-        return "specs"
-    if name in layers.CORE:
-        return "core"
+    if name in layers.LIGHT or name in ("jaxpolicy", "jaxpolicy.core"):
+        return "light"
     parts = name.split(".")
     return parts[1] if parts[0] == "jaxpolicy" else parts[0]
+
+
+def _needed(name: str) -> str:
+    """The library that who may import `name` depends on."""
+    return "core" if name == "jaxpolicy.core" else _target(name)
 
 
 def _expected_deps() -> dict[str, set[str]]:
@@ -91,7 +94,7 @@ def _expected_deps() -> dict[str, set[str]]:
         target = _target(name)
         if target not in existing:
             continue
-        wanted = {_target(a) for a in allowed if a != "jaxpolicy"}
+        wanted = {_needed(a) for a in allowed if a != "jaxpolicy"}
         if "jaxpolicy" in allowed:
             wanted |= existing - set(layers.PROGRAMS)
         deps[target] |= (wanted & existing) - {target}
@@ -99,8 +102,8 @@ def _expected_deps() -> dict[str, set[str]]:
 
 
 def _without_implied(deps: set[str]) -> set[str]:
-    """`core` brings `specs`; only who uses all of the libraries names both."""
-    return deps - {"specs"} if "core" in deps else deps
+    """`core` brings `light`; only who uses all of the libraries names both."""
+    return deps - {"light"} if "core" in deps else deps
 
 
 def test_there_is_a_library_per_layer():

@@ -5,8 +5,8 @@ import importlib
 import pytest
 
 from configs import bc, ppo, tasks
-from jaxpolicy import experiment
-from jaxpolicy.schema import InputError
+from jaxpolicy.core.schema import InputError
+from jaxpolicy.pipeline import experiment
 from jaxpolicy.training import factory
 
 PLAIN = {

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from configs import lift_demo
-from jaxpolicy import experiment, pipeline
+from jaxpolicy.core.schema import InputError
 from jaxpolicy.deploy import PolicyRuntime
-from jaxpolicy.schema import InputError
+from jaxpolicy.pipeline import collect, evaluate, experiment, run, train
 from jaxpolicy.training import factory
 
 
@@ -37,7 +37,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def summary(workdir):
-    return pipeline.run(small(), workdir)
+    return run.run(small(), workdir)
 
 
 def test_every_stage_says_what_it_found(summary, workdir):
@@ -78,10 +78,10 @@ def test_the_artefact_acts_like_the_policy_it_came_from(summary, workdir):
 
 def test_running_again_continues_instead_of_starting_over(summary, workdir):
     before = (workdir / "dataset" / "collection.json").stat().st_mtime_ns
-    ledger = pipeline.collect(small(), workdir)
+    ledger = collect.run(small(), workdir)
     assert ledger["successes"] == 8
     assert (workdir / "dataset" / "collection.json").stat().st_mtime_ns == before
-    result, _ = pipeline.train(small(), workdir)
+    result, _ = train.run(small(), workdir)
     assert result.resumed_from == 10
 
 
@@ -89,11 +89,11 @@ def test_demonstrations_of_other_settings_are_not_mixed(summary, workdir):
     config = small()
     other = replace(config, collect=replace(config.collect, seed=1))
     with pytest.raises(InputError, match="demonstrations of other settings"):
-        pipeline.collect(other, workdir)
+        collect.run(other, workdir)
 
 
 def test_the_test_part_is_read_only_with_a_reason(summary, workdir):
-    pipeline.evaluate_offline(small(), workdir, unlock_reason="final figure")
+    evaluate.offline_errors(small(), workdir, unlock_reason="final figure")
     reads = (workdir / "processed" / "test_reads.jsonl").read_text().splitlines()
     assert json.loads(reads[-1])["reason"] == "final figure"
     assert (workdir / "evaluation" / "offline_test.json").exists()

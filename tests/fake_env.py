@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
 
 SIZE = 16
 

@@ -17,25 +17,15 @@ LIBRARY = ("jaxpolicy",)
 PROGRAMS = ("launch", "configs")
 ALL = (*LIBRARY, *PROGRAMS, "benchmarks", "tests")
 
-SPECS = (
-    "jaxpolicy.schema",
-    "jaxpolicy.specs",
-    "jaxpolicy.atomic",
-    "jaxpolicy.chunking",
-    "jaxpolicy.text",
-)
-CORE = (*SPECS, "jaxpolicy.types", "jaxpolicy.normalization")
-CONFIGS = (
-    "jaxpolicy.sim.config",
-    "jaxpolicy.collect.config",
-    "jaxpolicy.data.config",
-    "jaxpolicy.networks.augment",
-    "jaxpolicy.networks.denoisers",
-    "jaxpolicy.networks.encoder",
-    "jaxpolicy.algorithms",
-    "jaxpolicy.training.config",
-    "jaxpolicy.evaluation.config",
-    "jaxpolicy.export.config",
+CORE = ("jaxpolicy.core",)
+# What a controller needs of it: NumPy at most.
+LIGHT = (
+    "jaxpolicy.core.schema",
+    "jaxpolicy.core.specs",
+    "jaxpolicy.core.atomic",
+    "jaxpolicy.core.chunking",
+    "jaxpolicy.core.json_file",
+    "jaxpolicy.core.text",
 )
 STAGES = (
     "jaxpolicy.sim",
@@ -47,20 +37,35 @@ STAGES = (
     "jaxpolicy.evaluation",
     "jaxpolicy.export",
     "jaxpolicy.deploy",
-    "jaxpolicy.experiment",
     *CORE,
+)
+CONFIGS = (
+    "jaxpolicy.core.schema",
+    "jaxpolicy.sim.config",
+    "jaxpolicy.collect.config",
+    "jaxpolicy.data.config",
+    "jaxpolicy.networks.augment",
+    "jaxpolicy.networks.denoisers",
+    "jaxpolicy.networks.encoder",
+    "jaxpolicy.algorithms",
+    "jaxpolicy.training.config",
+    "jaxpolicy.evaluation.config",
+    "jaxpolicy.export.config",
+    "jaxpolicy.pipeline.experiment",
 )
 POLICY = ("jaxpolicy.training.checkpoint", "jaxpolicy.training.factory")
 
 # Module or package -> what it may import of ours, besides itself. Core imports downward.
 TABLE = {
-    "jaxpolicy.schema": (),
-    "jaxpolicy.specs": ("jaxpolicy.schema",),
-    "jaxpolicy.chunking": ("jaxpolicy.schema", "jaxpolicy.specs"),
-    "jaxpolicy.atomic": ("jaxpolicy.schema", "jaxpolicy.specs"),
-    "jaxpolicy.text": ("jaxpolicy.schema", "jaxpolicy.specs", "jaxpolicy.atomic"),
-    "jaxpolicy.types": SPECS,
-    "jaxpolicy.normalization": (*SPECS, "jaxpolicy.types"),
+    "jaxpolicy.core": (),
+    "jaxpolicy.core.schema": (),
+    "jaxpolicy.core.specs": ("jaxpolicy.core.schema",),
+    "jaxpolicy.core.atomic": ("jaxpolicy.core.specs",),
+    "jaxpolicy.core.chunking": (),
+    "jaxpolicy.core.json_file": ("jaxpolicy.core.atomic",),
+    "jaxpolicy.core.text": ("jaxpolicy.core.specs", "jaxpolicy.core.atomic"),
+    "jaxpolicy.core.types": LIGHT,
+    "jaxpolicy.core.normalization": LIGHT,
     "jaxpolicy.sim": CORE,
     "jaxpolicy.data": CORE,
     "jaxpolicy.networks": CORE,
@@ -77,13 +82,10 @@ TABLE = {
     "jaxpolicy.advisor": ("jaxpolicy.data", "jaxpolicy.evaluation.report", *CORE),
     "jaxpolicy.robot": ("jaxpolicy.evaluation.metrics", "jaxpolicy.deploy", *CORE),
     "jaxpolicy.export": (*POLICY, "jaxpolicy.algorithms", "jaxpolicy.deploy", *CORE),
-    "jaxpolicy.deploy": SPECS,
-    "jaxpolicy.experiment": (*CONFIGS, "jaxpolicy.schema"),
-    # All stages in a row, and several such rows: the only modules that see all of the library.
+    "jaxpolicy.deploy": LIGHT,
+    # The stages in a row: the only package that sees all of the library.
     "jaxpolicy.pipeline": STAGES,
-    "jaxpolicy.sweep": ("jaxpolicy.pipeline", *STAGES),
-    "jaxpolicy.dagger": ("jaxpolicy.pipeline", "jaxpolicy.sweep", *STAGES),
-    "configs": ("jaxpolicy.experiment", "jaxpolicy.schema", *CONFIGS),
+    "configs": CONFIGS,
     "launch": ("jaxpolicy", "configs"),
 }
 

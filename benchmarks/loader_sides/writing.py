@@ -7,9 +7,9 @@ import numpy as np
 
 from benchmarks.loader_sides import measuring
 from benchmarks.loader_sides.measuring import HZ, Settings
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 from jaxpolicy.data.formats import lerobot_writer, rlds_writer
-from jaxpolicy.specs import ActionSpec, ArraySpec
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 
 # Episodes as PNG inside Parquet, which takes minutes to write; how many there are does not
 # change how fast one is read.

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from configs import ppo, tasks
-from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.rollouts import ArenaConfig
 
 TASK = tasks.TASKS["lift"]

@@ -24,7 +24,7 @@ from benchmarks.reinforcement_sides.measuring import Update
 from benchmarks.reinforcement_sides.settings import SETTINGS
 from benchmarks.sides.serving import serve
 from jaxpolicy.sim.config import EnvConfig
-from jaxpolicy.sim.gymnasium import GymEnv, GymVectorEnv
+from jaxpolicy.sim.gymnasium.environments import GymEnv, GymVectorEnv
 from jaxpolicy.training.config import TrainConfig
 
 STATE = "privileged"

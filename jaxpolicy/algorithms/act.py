@@ -23,11 +23,19 @@ import optax
 
 from jaxpolicy.algorithms import imitation
 from jaxpolicy.algorithms.imitation import ImitationConfig, Setup
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.types import (
+    Algorithm,
+    Batch,
+    Metrics,
+    Observation,
+    Params,
+    PolicySpec,
+    TrainState,
+)
 from jaxpolicy.networks.act import ACTPolicy
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.types import Algorithm, Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
     "ACTConfig",

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.types import Observation, Params
+from jaxpolicy.core.types import Observation, Params
 
 __all__ = ["GAUSSIAN", "Actor", "Draw", "gaussian_log_prob"]
 

@@ -26,14 +26,22 @@ import optax
 
 from jaxpolicy.algorithms import imitation
 from jaxpolicy.algorithms.imitation import ImitationConfig, Setup
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import (
+    Algorithm,
+    Batch,
+    Metrics,
+    Observation,
+    Params,
+    PolicySpec,
+    TrainState,
+)
 from jaxpolicy.networks import heads
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
 from jaxpolicy.networks.heads import HEADS, HeadConfig
 from jaxpolicy.networks.policy import ChunkPolicy
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Algorithm, Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
     "BCConfig",

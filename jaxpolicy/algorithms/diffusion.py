@@ -27,13 +27,21 @@ import optax
 from jaxpolicy.algorithms import imitation, noise_schedules, samplers
 from jaxpolicy.algorithms.imitation import EMAConfig, ImitationConfig, Setup
 from jaxpolicy.algorithms.samplers import Sampler
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import (
+    Algorithm,
+    Batch,
+    Metrics,
+    Observation,
+    Params,
+    PolicySpec,
+    TrainState,
+)
 from jaxpolicy.networks import denoisers
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.denoisers import DenoiserConfig, DiffusionPolicy
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Algorithm, Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
     "DiffusionConfig",

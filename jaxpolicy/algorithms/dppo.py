@@ -36,12 +36,12 @@ from jaxpolicy.algorithms.actors import Actor, Draw
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.ppo import PPOConfig
 from jaxpolicy.algorithms.samplers import Sampler
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import Algorithm, Observation, Params, PolicySpec
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
 from jaxpolicy.networks.policy import ValueNetwork
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Algorithm, Observation, Params, PolicySpec
 
 __all__ = ["DENOISING", "DPPOConfig", "act_with_noise", "confidence", "make", "make_setup"]
 

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy.algorithms import imitation
-from jaxpolicy.normalization import NormStats, RunningStats
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Algorithm, Params
+from jaxpolicy.core.normalization import NormStats, RunningStats
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import Algorithm, Params
 
 __all__ = ["as_running", "start_from", "transplant"]
 

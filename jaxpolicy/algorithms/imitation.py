@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpolicy import normalization
+from jaxpolicy.core import normalization
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import PREVIOUS_ACTION, VECTORS, InputError, is_camera
+from jaxpolicy.core.types import Batch, Metrics, Observation, Params, PolicySpec, TrainState
 from jaxpolicy.networks import augment
 from jaxpolicy.networks.augment import AugmentConfig
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import PREVIOUS_ACTION, VECTORS, InputError, is_camera
-from jaxpolicy.types import Batch, Metrics, Observation, Params, PolicySpec, TrainState
 
 __all__ = [
     "ConfidenceConfig",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = [
     "PREDICTIONS",

@@ -27,18 +27,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import actors, imitation, returns
 from jaxpolicy.algorithms.actors import Actor
 from jaxpolicy.algorithms.imitation import ConfidenceConfig
 from jaxpolicy.algorithms.returns import RewardScale
+from jaxpolicy.core import normalization
+from jaxpolicy.core.normalization import NormStats, RunningStats
+from jaxpolicy.core.specs import VECTORS, ArraySpec, InputError, is_camera
+from jaxpolicy.core.types import (
+    Algorithm,
+    Metrics,
+    Observation,
+    Params,
+    PolicySpec,
+    Rollout,
+    TrainState,
+)
 from jaxpolicy.networks import augment
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig, resolve
 from jaxpolicy.networks.policy import ChunkPolicy, ValueNetwork
-from jaxpolicy.normalization import NormStats, RunningStats
-from jaxpolicy.specs import VECTORS, ArraySpec, InputError, is_camera
-from jaxpolicy.types import Algorithm, Metrics, Observation, Params, PolicySpec, Rollout, TrainState
 
 __all__ = [
     "OptState",

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import normalization
-from jaxpolicy.normalization import RunningStats
+from jaxpolicy.core import normalization
+from jaxpolicy.core.normalization import RunningStats
 
 __all__ = [
     "RewardScale",

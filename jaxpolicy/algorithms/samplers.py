@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxpolicy.algorithms import noise_schedules
 from jaxpolicy.algorithms.noise_schedules import NoiseSchedule
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = [
     "SAMPLERS",

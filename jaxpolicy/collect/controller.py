@@ -20,9 +20,9 @@ from brax.envs.base import Env, State
 from jaxpolicy.collect import cutting, expert
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.collect.cutting import Origin, Trace, dataset_spec
+from jaxpolicy.core.types import Episode
 from jaxpolicy.sim import streams, worlds, wrappers
 from jaxpolicy.sim.worlds import Controller, World, Worlds
-from jaxpolicy.types import Episode
 
 __all__ = ["SELF_PLAY", "Plan", "collect", "dataset_spec", "drive"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from brax.envs.base import Env
 
 from jaxpolicy.collect.config import SEED_STRIDE, CollectConfig
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 from jaxpolicy.sim.worlds import World
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 
 __all__ = ["Origin", "Trace", "cut", "dataset_spec", "ends", "kept", "no_pictures", "record"]
 

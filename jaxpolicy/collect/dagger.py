@@ -32,10 +32,10 @@ from jaxpolicy.collect import controller, cutting
 from jaxpolicy.collect.config import BETA_SCHEDULES, DaggerConfig
 from jaxpolicy.collect.controller import Plan
 from jaxpolicy.collect.cutting import Origin, Trace, dataset_spec
+from jaxpolicy.core.specs import ActionSpec, InputError
+from jaxpolicy.core.types import Episode
 from jaxpolicy.sim import streams, worlds, wrappers
 from jaxpolicy.sim.worlds import Controller, World
-from jaxpolicy.specs import ActionSpec, InputError
-from jaxpolicy.types import Episode
 
 __all__ = ["METHOD", "Labelled", "Mixture", "Round", "Teacher", "beta", "collect", "dataset_spec"]
 

@@ -19,9 +19,9 @@ from brax.envs.base import Env, State
 from jaxpolicy.collect import cutting
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.collect.cutting import Trace, dataset_spec
+from jaxpolicy.core.specs import ActionSpec, InputError
+from jaxpolicy.core.types import Episode
 from jaxpolicy.sim import streams, wrappers
-from jaxpolicy.specs import ActionSpec, InputError
-from jaxpolicy.types import Episode
 
 __all__ = [
     "Disturbance",

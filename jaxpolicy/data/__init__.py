@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.config import CleaningConfig, DataConfig
 from jaxpolicy.data.formats import (
     aloha,
@@ -22,7 +23,6 @@ from jaxpolicy.data.mapped import MappedSource
 from jaxpolicy.data.reader import Reader
 from jaxpolicy.data.resample import ResampledSource
 from jaxpolicy.data.source import EpisodeSource, MemorySource
-from jaxpolicy.specs import InputError
 
 __all__ = [
     "SOURCES",

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.source import EpisodeSource
-from jaxpolicy.specs import InputError
 
 __all__ = ["Guess", "compare", "guess"]
 

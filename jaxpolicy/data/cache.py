@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxpolicy import atomic
+from jaxpolicy.core import atomic
+from jaxpolicy.core.specs import PREVIOUS_ACTION, ArraySpec, InputError, camera_names, is_camera
+from jaxpolicy.core.types import Episode
 from jaxpolicy.data import images
 from jaxpolicy.data.source import EpisodeSource, check_episode
-from jaxpolicy.specs import PREVIOUS_ACTION, ArraySpec, InputError, camera_names, is_camera
-from jaxpolicy.types import Episode
 
 __all__ = ["Cache", "array_specs", "build", "exists", "open_cache", "write"]
 

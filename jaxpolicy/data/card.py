@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxpolicy import atomic
+from jaxpolicy.core import atomic
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import InputError, camera_names, is_camera
+from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data import card_html, cleaning, images, scan
 from jaxpolicy.data.scan import Scan
 from jaxpolicy.data.source import EpisodeSource
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError, camera_names, is_camera
-from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["CARD_HTML", "CARD_JSON", "Facts", "build", "write"]
 

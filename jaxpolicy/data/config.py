@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxpolicy.specs import ACTION_KINDS, InputError
+from jaxpolicy.core.specs import ACTION_KINDS, InputError
 
 __all__ = ["CORRUPT_POLICIES", "LOADER_MODES", "CleaningConfig", "DataConfig", "MixtureEntry"]
 

@@ -7,9 +7,9 @@ JSON: RLDS in jaxpolicy.json, LeRobot in meta/jaxpolicy.json, robomimic in an at
 import dataclasses
 import json
 
-from jaxpolicy import schema
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import DatasetSpec
+from jaxpolicy.core import schema
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import DatasetSpec
 
 __all__ = ["FACTS_FILE", "Facts"]
 

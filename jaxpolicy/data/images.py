@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = ["ENCODINGS", "decode", "encode", "is_blank", "resize"]
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import Batch
 from jaxpolicy.data.cache import Cache
 from jaxpolicy.data.config import LOADER_MODES
 from jaxpolicy.data.windows import Index, Window, locate, windows, windows_in_jit
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Batch
 
 __all__ = [
     "BatchLoader",

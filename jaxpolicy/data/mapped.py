@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxpolicy.core.specs import IMAGE_PREFIX, InputError, camera_names, is_camera, mask_key
+from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data import images, mapping
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.mapping import Column
 from jaxpolicy.data.reader import Reader, Steps
-from jaxpolicy.specs import IMAGE_PREFIX, InputError, camera_names, is_camera, mask_key
-from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["MappedSource"]
 

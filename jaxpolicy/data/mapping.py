@@ -10,10 +10,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from jaxpolicy.core.specs import (
+    IMAGE_PREFIX,
+    ActionSpec,
+    ArraySpec,
+    InputError,
+    is_camera,
+    mask_key,
+)
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.reader import Declared, Field
-from jaxpolicy.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera, mask_key
-from jaxpolicy.types import DatasetSpec
 
 __all__ = ["UNBOUNDED", "Column", "Layout", "Row", "layout"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import InputError, is_camera
+from jaxpolicy.core.types import Batch, DatasetSpec
 from jaxpolicy.data.loader import BatchLoader, Loader
 from jaxpolicy.data.windows import Index
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError, is_camera
-from jaxpolicy.types import Batch, DatasetSpec
 
 __all__ = ["MixtureLoader", "columns", "common_spec", "deal", "merge_norms"]
 

@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import atomic, normalization, schema, specs
+from jaxpolicy.core import atomic, normalization, schema, specs
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError, camera_names
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import card, cleaning, scan, splits
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.mapping import UNBOUNDED
 from jaxpolicy.data.scan import Scan
 from jaxpolicy.data.source import EpisodeSource
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError, camera_names
-from jaxpolicy.types import DatasetSpec
 
 __all__ = ["EpisodeEntry", "Processed", "load", "process", "select_spec"]
 

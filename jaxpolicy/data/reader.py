@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import DatasetSpec, EpisodeMetadata
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import DatasetSpec, EpisodeMetadata
 
 __all__ = [
     "MAX_EPISODE_BYTES",

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxpolicy.core.specs import RELATIVE_KINDS, InputError
+from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data.mapping import Layout
 from jaxpolicy.data.source import EpisodeSource
-from jaxpolicy.specs import RELATIVE_KINDS, InputError
-from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["ResampledSource", "kept_steps", "resample"]
 

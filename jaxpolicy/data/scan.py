@@ -14,10 +14,10 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import Episode
 from jaxpolicy.data import splits
 from jaxpolicy.data.source import EpisodeSource
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Episode
 
 __all__ = ["EPISODE", "Progress", "Scan", "Text", "hash64", "scan"]
 

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxpolicy import specs
-from jaxpolicy.specs import ArraySpec, InputError
-from jaxpolicy.types import DatasetSpec, Episode
+from jaxpolicy.core import specs
+from jaxpolicy.core.specs import ArraySpec, InputError
+from jaxpolicy.core.types import DatasetSpec, Episode
 
 __all__ = ["EpisodeSource", "MemorySource", "check_episode", "content_hash", "without_cameras"]
 

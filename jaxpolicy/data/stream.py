@@ -21,14 +21,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import Batch
 from jaxpolicy.data import cache, open_source, windows
 from jaxpolicy.data.cache import Cache
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.data.loader import gather_on_host
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.data.windows import Index
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Batch
 
 __all__ = ["Dataset", "Plan", "StreamLoader", "block_episodes"]
 

@@ -1,7 +1,7 @@
 """Training windows: from a position in an episode to frames of the whole dataset.
 
 Frames of all episodes lie one after the other; an episode occupies [start, start +
-length). The arithmetic within an episode is that of `jaxpolicy.chunking`.
+length). The arithmetic within an episode is that of `jaxpolicy.core.chunking`.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy import chunking
+from jaxpolicy.core import chunking
 
 __all__ = ["Index", "Window", "locate", "windows", "windows_in_jit"]
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from jaxpolicy.specs import InputError, PolicyManifest
+from jaxpolicy.core.specs import InputError, PolicyManifest
 
 __all__ = ["MANIFEST", "digest", "read_artefact", "read_file", "read_manifest"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy.core.specs import ArraySpec, InputError, PolicyManifest
 from jaxpolicy.deploy import artefact
-from jaxpolicy.specs import ArraySpec, InputError, PolicyManifest
 
 __all__ = ["BACKENDS", "LiteRTBackend", "NOISE_PREFIX", "OnnxBackend", "graph_inputs", "load"]
 

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxpolicy import chunking, specs
+from jaxpolicy.core import chunking, specs
+from jaxpolicy.core.specs import ArraySpec, InputError
 from jaxpolicy.deploy import backends
 from jaxpolicy.deploy.safety import ActionGuard
-from jaxpolicy.specs import ArraySpec, InputError
 
 __all__ = [
     "Clock",

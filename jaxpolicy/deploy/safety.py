@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxpolicy.specs import RELATIVE_KINDS, ActionSpec, InputError
+from jaxpolicy.core.specs import RELATIVE_KINDS, ActionSpec, InputError
 
 __all__ = ["ActionGuard", "hold_action"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = [
     "Paired",

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxpolicy.core.specs import ActionSpec, InputError
+from jaxpolicy.core.types import Params, PolicySpec
 from jaxpolicy.data.cache import Cache
 from jaxpolicy.data.loader import gather_on_host
 from jaxpolicy.data.windows import Index
-from jaxpolicy.specs import ActionSpec, InputError
-from jaxpolicy.types import Params, PolicySpec
 
 __all__ = ["ActionErrors", "action_errors", "compare", "hold_previous", "predict"]
 

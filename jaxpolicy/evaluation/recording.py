@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from brax.envs.base import Env, State
 
+from jaxpolicy.core.specs import is_camera
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.sim import wrappers
-from jaxpolicy.sim.pictures import Recording
-from jaxpolicy.specs import is_camera
+from jaxpolicy.sim.render.pictures import Recording
 
 __all__ = ["Watcher"]
 

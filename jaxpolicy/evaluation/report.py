@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import __version__, atomic
+from jaxpolicy import __version__
+from jaxpolicy.core import atomic
 from jaxpolicy.evaluation import failures, metrics, page, plots
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.rollout import Rollouts
-from jaxpolicy.sim import pictures
+from jaxpolicy.sim.render import pictures
 
 __all__ = ["Facts", "build", "versions", "write"]
 

@@ -17,14 +17,14 @@ import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy import chunking
+from jaxpolicy.core import chunking
+from jaxpolicy.core.specs import PREVIOUS_ACTION, InputError
+from jaxpolicy.core.types import Params, PolicySpec
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.recording import Watcher
 from jaxpolicy.sim import streams, worlds, wrappers
-from jaxpolicy.sim.pictures import Recording
+from jaxpolicy.sim.render.pictures import Recording
 from jaxpolicy.sim.worlds import Controller, World
-from jaxpolicy.specs import PREVIOUS_ACTION, InputError
-from jaxpolicy.types import Params, PolicySpec
 
 __all__ = [
     "INCIDENT",

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import chunking
+from jaxpolicy.core import chunking
+from jaxpolicy.core.specs import ArraySpec, InputError, PolicyManifest
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.deploy import artefact
 from jaxpolicy.export import checklist, onnx, policy_function, tflite, verify
 from jaxpolicy.export.config import ExportConfig
 from jaxpolicy.export.policy_function import PolicyFunction
-from jaxpolicy.specs import ArraySpec, InputError, PolicyManifest
-from jaxpolicy.types import PolicySpec
 
 __all__ = ["EXPORTERS", "export", "windows"]
 

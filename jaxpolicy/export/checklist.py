@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import atomic
+from jaxpolicy.core import atomic
+from jaxpolicy.core.specs import InputError, PolicyManifest
 from jaxpolicy.deploy import backends
 from jaxpolicy.deploy.runtime import percentiles
 from jaxpolicy.export import verify
 from jaxpolicy.export.config import ExportConfig
-from jaxpolicy.specs import InputError, PolicyManifest
 
 __all__ = ["CHECKLIST", "ITEMS", "fill", "item", "measure", "measure_latency"]
 

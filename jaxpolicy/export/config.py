@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = ["FORMATS", "ExportConfig"]
 

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = ["require"]
 

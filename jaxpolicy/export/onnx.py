@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.export import converters
-from jaxpolicy.specs import InputError
 
 __all__ = ["OPSET", "VERSION", "convert", "operators", "simplify_loops"]
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.core.specs import ArraySpec, InputError
+from jaxpolicy.core.types import Algorithm, Params, PolicySpec
 from jaxpolicy.deploy.backends import NOISE_PREFIX
-from jaxpolicy.specs import ArraySpec, InputError
-from jaxpolicy.types import Algorithm, Params, PolicySpec
 
 __all__ = ["SAMPLE", "PolicyFunction", "draw_noise", "make", "predict"]
 

@@ -11,8 +11,8 @@ import struct
 from collections import Counter
 from typing import Any
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.export import converters
-from jaxpolicy.specs import InputError
 
 __all__ = ["VERSION", "convert", "operators"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError, PolicyManifest
 from jaxpolicy.deploy import artefact, backends
 from jaxpolicy.export import onnx, tflite
-from jaxpolicy.specs import InputError, PolicyManifest
 
 __all__ = ["GOLDEN", "OPERATORS", "read_golden", "verify"]
 

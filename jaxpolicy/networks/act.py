@@ -10,12 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxpolicy.core.specs import PREVIOUS_ACTION
+from jaxpolicy.core.types import Observation
 from jaxpolicy.networks.attention import TransformerBlock, heads_of, layer_norm
 from jaxpolicy.networks.encoder import NetworkConfig, ObservationTokens
 from jaxpolicy.networks.positions import line_positions
 from jaxpolicy.networks.unet1d import near_zero
-from jaxpolicy.specs import PREVIOUS_ACTION
-from jaxpolicy.types import Observation
 
 __all__ = ["ACTPolicy", "StyleEncoder"]
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.core.specs import InputError, is_camera
+from jaxpolicy.core.types import Observation
 from jaxpolicy.networks import images as pixels
-from jaxpolicy.specs import InputError, is_camera
-from jaxpolicy.types import Observation
 
 __all__ = [
     "AugmentConfig",

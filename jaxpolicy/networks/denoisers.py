@@ -13,13 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import Observation
 from jaxpolicy.networks.attention import TransformerBlock, layer_norm
 from jaxpolicy.networks.encoder import NetworkConfig, ObservationEncoder, ObservationTokens
 from jaxpolicy.networks.film import FiLM
 from jaxpolicy.networks.time_embedding import TimeEmbedding, mish
 from jaxpolicy.networks.unet1d import UNet1D, check_horizon, near_zero
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import Observation
 
 __all__ = [
     "DENOISERS",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxpolicy.types import Algorithm, Params
+from jaxpolicy.core.types import Algorithm, Params
 
 __all__ = ["Row", "Table", "matmul_flops", "memory", "table", "text", "tree_bytes"]
 

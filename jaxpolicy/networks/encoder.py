@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxpolicy.core.specs import PREVIOUS_ACTION, InputError, is_camera, mask_key
 from jaxpolicy.networks.attention import TransformerBlock, heads_of, layer_norm
 from jaxpolicy.networks.mlp import ACTIVATIONS
 from jaxpolicy.networks.norms import GroupNorm
@@ -22,7 +23,6 @@ from jaxpolicy.networks.positions import grid_positions, line_positions
 from jaxpolicy.networks.resnet import ResNet
 from jaxpolicy.networks.vision import PatchCNN
 from jaxpolicy.networks.vit import POSITIONS, ViT
-from jaxpolicy.specs import PREVIOUS_ACTION, InputError, is_camera, mask_key
 
 __all__ = [
     "BACKBONES",

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = ["adjust_colour", "blur_weights", "colour_matrix", "crop_weights", "cutout", "resample"]
 

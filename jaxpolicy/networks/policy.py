@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxpolicy.core.types import Observation
 from jaxpolicy.networks.encoder import NetworkConfig, ObservationEncoder
 from jaxpolicy.networks.mlp import MLP
-from jaxpolicy.types import Observation
 
 __all__ = ["ChunkPolicy", "ValueNetwork"]
 

@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks.conv import Conv1D, ConvTranspose1D
 from jaxpolicy.networks.film import FiLM
 from jaxpolicy.networks.norms import GroupNorm
 from jaxpolicy.networks.time_embedding import TimeEmbedding, mish
-from jaxpolicy.specs import InputError
 
 __all__ = ["ConvBlock", "FiLMBlock", "UNet1D", "check_horizon", "near_zero"]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from brax.envs.base import Env
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim.config import EnvConfig, override
 from jaxpolicy.sim.tasks.base import ManipulationEnv
 from jaxpolicy.sim.tasks.detour import Detour
@@ -16,7 +17,6 @@ from jaxpolicy.sim.tasks.pick_place import PickPlace
 from jaxpolicy.sim.tasks.push import Push
 from jaxpolicy.sim.tasks.reach import Reach
 from jaxpolicy.sim.tasks.stack import Stack
-from jaxpolicy.specs import InputError
 
 __all__ = ["ENVIRONMENTS", "EnvConfig", "make", "make_world"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from brax.envs.base import Env
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim import wrappers
 from jaxpolicy.sim.config import EnvConfig
-from jaxpolicy.sim.gymnasium_world import GymnasiumWorld
+from jaxpolicy.sim.gymnasium.world import GymnasiumWorld
 from jaxpolicy.sim.mjcf import MjcfWorld
-from jaxpolicy.specs import InputError
 
 __all__ = ["ADAPTERS", "make"]
 

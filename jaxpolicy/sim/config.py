@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = [
     "BACKENDS",
@@ -204,7 +204,7 @@ class EnvConfig:
       control_hz: actions per second, 10 to 50.
       episode_length: actions per episode; 0 is the task's own.
       objects: "" for the task's own object, "training" or "novel" for a set of shapes that
-        changes from episode to episode, or one shape (see `sim.objects`).
+        changes from episode to episode, or one shape (see `sim.physics.objects`).
       action_kind: "cartesian_delta", "joint_position" or "joint_delta".
       text_encoder: what turns instructions into `language`, a name for `text.get` ("hash", or
         the path of a table of embeddings); "" is "hash" for tasks with several instructions

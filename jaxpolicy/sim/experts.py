@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.sim import control
+from jaxpolicy.sim.robots import control
 
 __all__ = [
     "detour",

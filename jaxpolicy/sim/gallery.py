@@ -16,17 +16,20 @@ import numpy as np
 from brax.envs.base import Env
 from PIL import Image
 
-from jaxpolicy import atomic, sim
-from jaxpolicy.sim import objects, pictures, render, robots, streams, wrappers
+from jaxpolicy import sim
+from jaxpolicy.core import atomic
+from jaxpolicy.core.specs import IMAGE_PREFIX, InputError
+from jaxpolicy.sim import robots, streams, wrappers
 from jaxpolicy.sim.config import MODERATE, STRONG, EnvConfig
-from jaxpolicy.specs import IMAGE_PREFIX, InputError
+from jaxpolicy.sim.physics import objects
+from jaxpolicy.sim.render import pictures, raycaster
 
 __all__ = ["GalleryOptions", "Preview", "film", "preview", "starts", "suite"]
 
 CLOSE = "wrist"  # the camera that shows an object largest
 # Films are seen from beside the table, with the whole robot in view: m, m, degrees.
 EYE, LOOK_AT, FOVY = (1.2, -0.8, 0.8), (0.35, 0.0, 0.25), 41.0
-FILM = render.RenderOptions(shadow_rays=4, samples=2)
+FILM = raycaster.RenderOptions(shadow_rays=4, samples=2)
 SUPERSAMPLING = 2  # what cameras see is drawn this much larger and averaged: smooth edges
 TAIL_STEPS = 14  # shown after success
 BATCH = 16
@@ -197,13 +200,13 @@ def _expert_episode(env: Env, length: int, key: jax.Array) -> tuple[Any, jax.Arr
 def _watch(env: Env, size: int, states: Any) -> jax.Array:
     """Frames uint8 [T, S, S, 3] of physics states [T, ...], seen from beside the table."""
     task = env.unwrapped
-    drawn = render.RenderScene.from_model(task.scene.model)
+    drawn = raycaster.RenderScene.from_model(task.scene.model)
     eye, axes = np.array(EYE, np.float32), _facing(EYE, LOOK_AT)
 
     def one(state: Any) -> jax.Array:
         poses = task.physics.kinematics(state)
         where = poses.geom_xpos, poses.geom_xmat, eye, axes, FOVY
-        return render.render(drawn, *where, height=size, width=size, options=FILM).rgb
+        return raycaster.render(drawn, *where, height=size, width=size, options=FILM).rgb
 
     return jax.lax.map(one, states)
 

@@ -21,8 +21,9 @@ import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy.sim import physics, render
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.sim.physics import engines
+from jaxpolicy.sim.render import raycaster
 
 __all__ = ["MjcfScene", "MjcfWorld", "load"]
 
@@ -84,8 +85,8 @@ class MjcfWorld(Env):
         backend: str = "mujoco",
         workers: int = 0,
         noise: float = 0.0,
-        reward: Callable[[physics.PhysicsState], jax.Array] | None = None,
-        success: Callable[[physics.PhysicsState], jax.Array] | None = None,
+        reward: Callable[[engines.PhysicsState], jax.Array] | None = None,
+        success: Callable[[engines.PhysicsState], jax.Array] | None = None,
     ):
         """Compiles the file and starts the engine.
 
@@ -170,7 +171,7 @@ class MjcfWorld(Env):
         if model.ncam == 0:
             return "the file has no camera"
         try:
-            render.RenderScene.from_model(model)
+            raycaster.RenderScene.from_model(model)
         except InputError as e:
             return str(e)
         self.scene = MjcfScene(model, tuple(model.camera(i).name for i in range(model.ncam)))
@@ -224,9 +225,9 @@ def _substeps(model: mujoco.MjModel, control_hz: float, path: str) -> int:
 
 def _physics(
     model: mujoco.MjModel, backend: str, substeps: int, workers: int, path: str
-) -> physics.Physics:
+) -> engines.Physics:
     try:
-        return physics.make_physics(model, backend, substeps, workers)
+        return engines.make_physics(model, backend, substeps, workers)
     except NotImplementedError as e:
         raise InputError(f"{path}: MJX cannot run it ({e}); use the backend 'mujoco'") from e
 
@@ -260,5 +261,5 @@ def _room(model: mujoco.MjModel, qpos: np.ndarray, noise: float) -> tuple[np.nda
     return low, high
 
 
-def _observe(state: physics.PhysicsState) -> dict[str, jax.Array]:
+def _observe(state: engines.PhysicsState) -> dict[str, jax.Array]:
     return {"proprio": jnp.concatenate([state.qpos, state.qvel])}

@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
 from jaxpolicy.sim.config import RandomizationConfig
-from jaxpolicy.sim.randomized_models import PHYSICS
-from jaxpolicy.specs import ActionSpec, ArraySpec
+from jaxpolicy.sim.physics.randomized_models import PHYSICS
 
 __all__ = [
     "Variation",

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State, Wrapper
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim import randomization, streams
-from jaxpolicy.specs import InputError
 
 __all__ = ["ExpertStarts", "StartBank", "record_bank", "with_starts"]
 

@@ -2,7 +2,7 @@
 
 A world is either functional (the Brax Env API: a pure `reset` and `step` of ONE world,
 compiled here for E of them) or it lives in other processes and brings its own driver
-(`open(n)`, see sim/gymnasium_world.py). Evaluation and collection by a controller see
+(`open(n)`, see sim/gymnasium/world.py). Evaluation and collection by a controller see
 only `Worlds`, so both kinds are driven by the same loops.
 
 Axis letters: E worlds at once, A action.
@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from brax.envs.base import Env, State
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
 from jaxpolicy.sim import wrappers
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
 
 __all__ = [
     "CompiledWorlds",

@@ -23,9 +23,10 @@ import numpy as np
 from brax import envs
 from brax.envs.base import Env, State, Wrapper
 
-from jaxpolicy.sim import looks, randomization, render
+from jaxpolicy.core.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera
+from jaxpolicy.sim import randomization
 from jaxpolicy.sim.config import RandomizationConfig
-from jaxpolicy.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera
+from jaxpolicy.sim.render import looks, raycaster
 
 __all__ = [
     "ActionChunk",
@@ -368,7 +369,7 @@ class Pixels(_Beginning):
     def _observe(self, state: State) -> State:
         return state.replace(obs={**state.obs, **self.images(state.pipeline_state)})
 
-    def shots(self, pipeline_state: Any) -> dict[str, render.RenderOutput]:
+    def shots(self, pipeline_state: Any) -> dict[str, raycaster.RenderOutput]:
         """Colours, depth and segmentation of one physics state, by camera."""
         scene = self._scene.pick(pipeline_state.variant) if self._pooled else self._scene
         poses = self.env.unwrapped.physics.kinematics(pipeline_state)
@@ -397,7 +398,7 @@ class Pixels(_Beginning):
         shots = self.shots(pipeline_state)
         return {IMAGE_PREFIX + name: shot.rgb for name, shot in shots.items()}
 
-    def _look(self, pipeline_state: Any) -> render.Appearance:
+    def _look(self, pipeline_state: Any) -> raycaster.Appearance:
         look = self._scene.appearance
         if not self._varies:
             return look
@@ -411,10 +412,10 @@ class Pixels(_Beginning):
         )
 
     def _picture(
-        self, scene: render.RenderScene, poses: Any, camera: tuple, look: render.Appearance
-    ) -> render.RenderOutput:
+        self, scene: raycaster.RenderScene, poses: Any, camera: tuple, look: raycaster.Appearance
+    ) -> raycaster.RenderOutput:
         size, (position, rotation, fovy) = self.image_size, camera
-        return render.render(
+        return raycaster.render(
             scene,
             poses.geom_xpos,
             poses.geom_xmat,
@@ -434,9 +435,9 @@ def _randomization(env: Env) -> RandomizationConfig:
     return getattr(config, "randomization", RandomizationConfig())
 
 
-def _render_scene(env: Env) -> tuple[render.RenderScene, bool]:
+def _render_scene(env: Env) -> tuple[raycaster.RenderScene, bool]:
     """What is drawn of a world, and whether its shapes depend on the variant."""
-    scene, models = render.RenderScene.from_model(env.scene.model), env.unwrapped.physics.models
+    scene, models = raycaster.RenderScene.from_model(env.scene.model), env.unwrapped.physics.models
     pool = scene.of_pool(models)
     differ = any(bool((x != x[0]).any()) for x in (pool.scale, pool.half))
     return (pool, True) if differ else (scene, False)

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import OnlineState, Params, TrainState
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import OnlineState, Params, TrainState
 
 __all__ = [
     "DIRECTORY",

@@ -7,11 +7,11 @@ from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.algorithms.ppo import PPOConfig
+from jaxpolicy.core.specs import InputError, check_chunks
 from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim.config import EnvConfig
-from jaxpolicy.specs import InputError, check_chunks
 from jaxpolicy.training.guard import GuardConfig
 from jaxpolicy.training.rollouts import ArenaConfig
 

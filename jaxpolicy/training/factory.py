@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import optax
 
-from jaxpolicy import schema
 from jaxpolicy.algorithms import act, bc, diffusion, dppo, ppo
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import PRIVILEGED, VECTORS, InputError
+from jaxpolicy.core import schema
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import PRIVILEGED, VECTORS, InputError
+from jaxpolicy.core.types import Algorithm, Batch, DatasetSpec, Params, PolicySpec
 from jaxpolicy.training import checkpoint, sharding
 from jaxpolicy.training.config import OptimizerConfig, TrainConfig
-from jaxpolicy.types import Algorithm, Batch, DatasetSpec, Params, PolicySpec
 
 __all__ = [
     "ALGORITHMS",

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxpolicy.core.types import Batch
 from jaxpolicy.data.loader import BatchLoader, gather
 from jaxpolicy.training import sharding
-from jaxpolicy.types import Batch
 
 __all__ = [
     "Feed",

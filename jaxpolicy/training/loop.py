@@ -19,10 +19,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpolicy import schema
 from jaxpolicy.algorithms import finetune
+from jaxpolicy.core import schema
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import Algorithm, Metrics, Params, PolicySpec, TrainState
 from jaxpolicy.data.loader import BatchLoader
-from jaxpolicy.specs import InputError
 from jaxpolicy.training import (
     callbacks,
     factory,
@@ -45,7 +46,6 @@ from jaxpolicy.training.journal import Journal
 from jaxpolicy.training.metrics import Video
 from jaxpolicy.training.prepare import Prepared
 from jaxpolicy.training.schedule import Schedule
-from jaxpolicy.types import Algorithm, Metrics, Params, PolicySpec, TrainState
 
 __all__ = [
     "Context",

@@ -18,8 +18,8 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 
-from jaxpolicy import atomic, schema
-from jaxpolicy.specs import InputError
+from jaxpolicy.core import atomic, schema
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.training.config import TrainConfig
 
 __all__ = [

@@ -16,14 +16,14 @@ import numpy as np
 from brax.envs.base import Env
 from jax.sharding import Mesh
 
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import ActionSpec, InputError
+from jaxpolicy.core.types import Algorithm, DatasetSpec, PolicySpec, Rollout
 from jaxpolicy.data.process import select_spec
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import ActionSpec, InputError
 from jaxpolicy.training import factory, rollouts, sharding
 from jaxpolicy.training.config import TrainConfig
 from jaxpolicy.training.prepare import Prepared
 from jaxpolicy.training.rollouts import Worlds
-from jaxpolicy.types import Algorithm, DatasetSpec, PolicySpec, Rollout
 
 __all__ = [
     "NoData",

@@ -10,7 +10,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxpolicy import atomic
+from jaxpolicy.core import atomic
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import InputError, is_camera
+from jaxpolicy.core.types import DatasetSpec, PolicySpec
 from jaxpolicy.data import cache, mixture, open_source, stream
 from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.data.loader import BatchLoader, Loader, Sampler, choose_mode
@@ -18,12 +21,9 @@ from jaxpolicy.data.mixture import MixtureLoader
 from jaxpolicy.data.process import Processed, process
 from jaxpolicy.data.source import EpisodeSource
 from jaxpolicy.data.stream import Plan, StreamLoader
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError, is_camera
 from jaxpolicy.training import checkpoint, factory, run_directory, sharding
 from jaxpolicy.training.config import TrainConfig
 from jaxpolicy.training.rollouts import Arena
-from jaxpolicy.types import DatasetSpec, PolicySpec
 
 __all__ = [
     "Opened",

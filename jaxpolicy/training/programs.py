@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.types import Algorithm, Batch, Metrics, Params, TrainState
+from jaxpolicy.core.types import Algorithm, Batch, Metrics, Params, TrainState
 
 __all__ = ["Fetch", "eval_step", "eval_steps", "train_step", "train_steps"]
 

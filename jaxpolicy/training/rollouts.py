@@ -22,10 +22,8 @@ import jax
 import jax.numpy as jnp
 from brax.envs.base import Env, State
 
-from jaxpolicy.sim import curriculum, starts, streams, wrappers
-from jaxpolicy.sim.curriculum import AdrState, CurriculumConfig
-from jaxpolicy.specs import ArraySpec, InputError, is_camera
-from jaxpolicy.types import (
+from jaxpolicy.core.specs import ArraySpec, InputError, is_camera
+from jaxpolicy.core.types import (
     Algorithm,
     Metrics,
     OnlineState,
@@ -34,6 +32,8 @@ from jaxpolicy.types import (
     Rollout,
     TrainState,
 )
+from jaxpolicy.sim import curriculum, starts, streams, wrappers
+from jaxpolicy.sim.curriculum import AdrState, CurriculumConfig
 
 __all__ = [
     "Arena",

@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jaxpolicy import atomic, schema
-from jaxpolicy.specs import InputError
+from jaxpolicy.core import atomic, schema
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.training.config import TrainConfig
 
 __all__ = [

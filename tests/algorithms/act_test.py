@@ -9,13 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import act
 from jaxpolicy.algorithms.act import ACTConfig
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import PREVIOUS_ACTION, ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import Batch, PolicySpec
 from jaxpolicy.networks.act import ACTPolicy
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import PREVIOUS_ACTION, ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import Batch, PolicySpec
 
 NETWORK = NetworkConfig(token_features=16)
 ACTION = ActionSpec("unknown", ("a", "b"), ("m", "1"), (-4.0, 0.0), (4.0, 2.0), 5.0)

@@ -9,12 +9,12 @@ import optax
 import pytest
 from jax import export
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import bc
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import PREVIOUS_ACTION, ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import Batch, PolicySpec
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.networks.heads import HEADS, HeadConfig
-from jaxpolicy.specs import PREVIOUS_ACTION, ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import Batch, PolicySpec
 
 NETWORK = NetworkConfig(hidden=32, layers=1)
 ACTION = ActionSpec("unknown", ("a", "b"), ("m", "1"), (-4.0, 0.0), (4.0, 2.0), 5.0)

@@ -5,11 +5,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import bc
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import PREVIOUS_ACTION, ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import Batch, PolicySpec
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import PREVIOUS_ACTION, ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import Batch, PolicySpec
 
 NETWORK = NetworkConfig(hidden=16, layers=1)
 ACTION = ActionSpec("unknown", ("a", "b"), ("m", "1"), (-4.0, 0.0), (4.0, 2.0), 5.0)

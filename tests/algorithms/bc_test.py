@@ -7,12 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import bc
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import Batch, PolicySpec
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import Batch, PolicySpec
 
 NETWORK = NetworkConfig(widths=(8,), depths=(1,), hidden=16, layers=1)
 ACTION = ActionSpec(

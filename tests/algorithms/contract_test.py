@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from jax import export
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms.act import ACTConfig
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
 from jaxpolicy.algorithms.ppo import PPOConfig
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import Algorithm, Batch, PolicySpec, Rollout, TrainState
 from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training import factory
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig, TrainConfig
-from jaxpolicy.types import Algorithm, Batch, PolicySpec, Rollout, TrainState
 
 DIFFUSION = DiffusionConfig(
     denoiser="mlp",

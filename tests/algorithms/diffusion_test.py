@@ -9,14 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import diffusion
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import Batch, PolicySpec
 from jaxpolicy.networks.denoisers import DenoiserConfig, DiffusionPolicy
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import Batch, PolicySpec
 
 ACTION = ActionSpec("cartesian_delta", ("dx", "dyaw"), ("m", "rad"), (-0.1, -0.2), (0.1, 0.2), 20.0)
 SPEC = PolicySpec((ArraySpec("proprio", (1,)),), ACTION, 1, 2, 1)

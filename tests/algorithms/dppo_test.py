@@ -9,15 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import diffusion, dppo, finetune, ppo
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.dppo import DENOISING, DPPOConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import Batch, PolicySpec, Rollout
 from jaxpolicy.networks.denoisers import DenoiserConfig, DiffusionPolicy
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import Batch, PolicySpec, Rollout
 
 ACTION = ActionSpec("cartesian_delta", ("dx", "dyaw"), ("m", "rad"), (-0.1, -0.2), (0.1, 0.2), 20.0)
 PROPRIO, PRIVILEGED = ArraySpec("proprio", (1,)), ArraySpec("privileged", (2,))

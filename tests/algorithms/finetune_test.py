@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import bc, finetune, ppo
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.algorithms.ppo import PPOConfig
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import InputError
 from jaxpolicy.training import factory
 from tests.algorithms.ppo_test import NORM, SPEC
 

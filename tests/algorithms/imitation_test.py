@@ -7,11 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import imitation
 from jaxpolicy.algorithms.imitation import EMAConfig, ImitationConfig, Setup
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import Batch, PolicySpec
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import Batch, PolicySpec
 
 ACTION = ActionSpec("unknown", ("a", "b"), ("m", "rad"), (-4.0, 0.0), (4.0, 2.0), 5.0)
 SPEC = PolicySpec((ArraySpec("proprio", (2,)),), ACTION, 1, 2, 1)

@@ -5,7 +5,7 @@ import pytest
 
 from jaxpolicy.algorithms import noise_schedules
 from jaxpolicy.algorithms.noise_schedules import NoiseSchedule
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 
 def test_linear():

@@ -6,12 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import actors, ppo
 from jaxpolicy.algorithms.ppo import PPOConfig
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import PolicySpec, Rollout
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import PolicySpec, Rollout
 
 ACTION = ActionSpec("cartesian_delta", ("dx", "dy"), ("m", "m"), (-0.2, 0.0), (0.2, 1.0), 10.0)
 SPEC = PolicySpec(

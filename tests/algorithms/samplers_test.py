@@ -7,7 +7,7 @@ import pytest
 
 from jaxpolicy.algorithms import noise_schedules, samplers
 from jaxpolicy.algorithms.noise_schedules import NoiseSchedule
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 # alpha, sigma = .6, .8, then .8, .6.
 NOW = NoiseSchedule(np.array([0.6]), np.array([0.8]))

@@ -1,7 +1,7 @@
 import pytest
 
 from jaxpolicy.collect import CollectConfig
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 
 @pytest.mark.parametrize(

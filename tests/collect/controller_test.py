@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxpolicy.collect import CollectConfig, controller, cutting, expert
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import open_source
 from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.sim import wrappers
-from jaxpolicy.sim.gymnasium_world import GymnasiumWorld
-from jaxpolicy.specs import InputError
+from jaxpolicy.sim.gymnasium.world import GymnasiumWorld
 from tests import toy_gymnasium as toy
 from tests.fake_env import PointEnv
 

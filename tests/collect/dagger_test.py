@@ -7,10 +7,10 @@ import pytest
 from jaxpolicy.collect import dagger, expert
 from jaxpolicy.collect.config import CollectConfig, DaggerConfig
 from jaxpolicy.collect.dagger import Mixture, Round, Teacher
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import open_source
 from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.sim import wrappers
-from jaxpolicy.specs import InputError
 from tests.fake_env import PointEnv
 
 LENGTH = 20

@@ -8,8 +8,8 @@ import pytest
 
 from jaxpolicy import sim
 from jaxpolicy.collect import CollectConfig, expert
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim import wrappers
-from jaxpolicy.specs import InputError
 from tests.fake_env import PointEnv
 
 CONFIG = CollectConfig(n_episodes=6, batch=4, tail_steps=5)

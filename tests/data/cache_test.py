@@ -4,8 +4,8 @@ import os
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.data import DataConfig, MemorySource, cache, open_source, process
-from jaxpolicy.specs import PREVIOUS_ACTION, InputError
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
 KEYS = ("image/wrist", "mask/wrist", "proprio")

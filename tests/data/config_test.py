@@ -1,8 +1,8 @@
 import pytest
 
-from jaxpolicy import schema
+from jaxpolicy.core import schema
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import DataConfig
-from jaxpolicy.specs import InputError
 
 
 def test_defaults_are_the_documented_split():

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from jaxpolicy.specs import ActionSpec, ArraySpec
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 
 BRIDGE = pathlib.Path(__file__).parent / "bridge_dataset"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import images
-from jaxpolicy.specs import InputError
 
 
 def gradient() -> np.ndarray:

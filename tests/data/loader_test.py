@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import MemorySource, cache, loader
 from jaxpolicy.data.loader import Sampler
-from jaxpolicy.specs import InputError
 from tests.data.episodes import SPEC, make_episode
 
 KEYS = ("image/wrist", "mask/wrist", "proprio")

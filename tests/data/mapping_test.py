@@ -1,10 +1,10 @@
 import pytest
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import DataConfig, mapping, open_source
 from jaxpolicy.data.mapping import Column
 from jaxpolicy.data.reader import Declared, Field
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
-from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import BRIDGE
 
 FOREIGN = BRIDGE.parent / "foreign"

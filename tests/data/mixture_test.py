@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpolicy import normalization
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ArraySpec, InputError
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import MemorySource, cache, loader
 from jaxpolicy.data.mixture import MixtureLoader, columns, common_spec, deal, merge_norms
-from jaxpolicy.specs import ArraySpec, InputError
-from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, make_episode
 
 KEYS = ("image/wrist", "mask/wrist", "proprio")

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import CleaningConfig, DataConfig, MemorySource, open_source, process
-from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
 STATE = {"source.json", "episodes.jsonl", "statistics.json"}

@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import DataConfig, MemorySource, open_source
 from jaxpolicy.data.resample import ResampledSource, kept_steps, resample
-from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE, SPEC, make_episode
 
 BOTH = np.array([True, False])

@@ -4,9 +4,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 from jaxpolicy.data import DataConfig, MemorySource, process, scan
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 from tests.data.episodes import SPEC, make_episode
 
 

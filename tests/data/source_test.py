@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ArraySpec, InputError
 from jaxpolicy.data import SOURCES, DataConfig, EpisodeSource, MemorySource, detect, open_source
 from jaxpolicy.data.formats import rlds_writer, robomimic_writer
 from jaxpolicy.data.source import check_episode, content_hash
-from jaxpolicy.specs import ArraySpec, InputError
 from tests.data.episodes import BRIDGE, SPEC, assert_same, make_episode
 from tests.data.formats import examples
 

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import CleaningConfig, DataConfig, cache, loader, open_source, stream
 from jaxpolicy.data.formats import example_proto, rlds_writer, tfrecord
 from jaxpolicy.data.stream import Dataset, Plan, StreamLoader
 from jaxpolicy.data.windows import Index
-from jaxpolicy.specs import InputError
 from tests.data.episodes import SPEC, make_episode
 
 LENGTHS = np.array([3, 4, 5, 2, 6])

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.deploy import OnnxBackend, artefact, load
-from jaxpolicy.specs import InputError
 from tests.deploy import handmade
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, PolicyManifest
 from jaxpolicy.deploy import artefact
-from jaxpolicy.specs import ActionSpec, ArraySpec, PolicyManifest
 
 N_OBS, H, A = 2, 3, 2
 CAMERA = ArraySpec("image/wrist", (2, 2, 3), "uint8")

@@ -40,7 +40,7 @@ import sys
 
 sys.modules["onnxruntime"] = sys.modules["ai_edge_litert"] = None
 from jaxpolicy.deploy import OnnxBackend
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 try:
     OnnxBackend(sys.argv[1])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.deploy import PolicyRuntime, run
-from jaxpolicy.specs import InputError
 from tests.deploy import handmade
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.deploy.safety import ActionGuard, hold_action
-from jaxpolicy.specs import InputError
 from tests.deploy.handmade import action_spec
 
 NAN = np.nan

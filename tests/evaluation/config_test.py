@@ -1,7 +1,7 @@
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.evaluation import EvaluationConfig
-from jaxpolicy.specs import InputError
 
 
 @pytest.mark.parametrize(

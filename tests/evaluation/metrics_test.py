@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.evaluation import metrics
-from jaxpolicy.specs import InputError
 
 
 def test_wilson_by_hand():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ActionSpec, InputError
 from jaxpolicy.evaluation import offline
-from jaxpolicy.specs import ActionSpec, InputError
 
 SPEC = ActionSpec(
     kind="unknown",

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.evaluation import EvaluationConfig, page, report
-from jaxpolicy.sim.pictures import Recording
-from jaxpolicy.specs import InputError
+from jaxpolicy.sim.render.pictures import Recording
 from tests.evaluation.failures_test import episodes
 
 CONFIG = EvaluationConfig(n_episodes=20)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.evaluation import EvaluationConfig, rollout
 from jaxpolicy.sim import streams, wrappers
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import PolicySpec
 from tests.fake_env import PointEnv
 
 CONFIG = EvaluationConfig(n_episodes=7, batch=3, n_recorded=2)

@@ -8,12 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ArraySpec, InputError, PolicyManifest
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.deploy import PolicyRuntime, artefact
 from jaxpolicy.export import bundle as exporter
 from jaxpolicy.export import policy_function
 from jaxpolicy.export.config import ExportConfig
-from jaxpolicy.specs import ArraySpec, InputError, PolicyManifest
-from jaxpolicy.types import PolicySpec
 
 FAST = ExportConfig(formats=("tflite",), n_golden=2, latency_runs=0)
 

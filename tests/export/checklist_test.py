@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.export import checklist, verify
-from jaxpolicy.specs import InputError
 
 
 @pytest.fixture

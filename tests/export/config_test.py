@@ -2,11 +2,11 @@
 
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.deploy import BACKENDS
 from jaxpolicy.export.bundle import EXPORTERS
 from jaxpolicy.export.config import FORMATS, ExportConfig
 from jaxpolicy.export.verify import OPERATORS
-from jaxpolicy.specs import InputError
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import bc
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.export import bundle as exporter
 from jaxpolicy.export.config import ExportConfig
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training.factory import LoadedPolicy, example_batch
-from jaxpolicy.types import PolicySpec
 
 ACTION = ActionSpec(
     "cartesian_delta",

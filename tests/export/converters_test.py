@@ -2,8 +2,8 @@ import importlib.metadata
 
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.export import converters
-from jaxpolicy.specs import InputError
 
 
 def test_the_version_that_is_there_will_do():

@@ -6,9 +6,9 @@ import onnx as onnx_library
 import pytest
 from onnx import helper
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.deploy import OnnxBackend
 from jaxpolicy.export import onnx, policy_function
-from jaxpolicy.specs import InputError
 
 
 def rows(arrays, n):

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ArraySpec, InputError
 from jaxpolicy.export import policy_function
-from jaxpolicy.specs import ArraySpec, InputError
 
 
 def test_equals_act(policy, observations):

@@ -8,18 +8,18 @@ import optax
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from jaxpolicy import normalization
 from jaxpolicy.algorithms import diffusion
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
+from jaxpolicy.core import normalization
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.deploy import PolicyRuntime, artefact
 from jaxpolicy.export import bundle as exporter
 from jaxpolicy.export import onnx, policy_function, verify
 from jaxpolicy.export.config import ExportConfig
 from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training.factory import LoadedPolicy, example_batch
-from jaxpolicy.types import PolicySpec
 
 ACTION = ActionSpec("cartesian_delta", ("dx", "dyaw"), ("m", "rad"), (-0.1, -0.2), (0.1, 0.2), 20.0)
 SPEC = PolicySpec((ArraySpec("proprio", (4,)),), ACTION, 1, 4, 2)

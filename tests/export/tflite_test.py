@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.deploy import LiteRTBackend
 from jaxpolicy.export import policy_function, tflite
-from jaxpolicy.specs import InputError
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.deploy import artefact
 from jaxpolicy.export import verify
-from jaxpolicy.specs import InputError
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,13 +7,14 @@ Cartesian actions). What is tested is the road, not the task, which is an easy o
 import numpy as np
 import pytest
 
-from jaxpolicy import pipeline, sim
+from jaxpolicy import sim
 from jaxpolicy.collect import CollectConfig, controller, cutting
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats import rlds_writer
 from jaxpolicy.evaluation import EvaluationConfig, rollout
-from jaxpolicy.experiment import ExperimentConfig
+from jaxpolicy.pipeline import train
+from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim import streams, worlds
-from jaxpolicy.specs import InputError
 from jaxpolicy.training import factory
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
 
@@ -62,7 +63,7 @@ def workdir(world, tmp_path_factory):
     episodes = controller.collect(world, Proportional(world), config, origin=origin)
     spec = controller.dataset_spec(world)
     assert rlds_writer.write(path / "dataset", episodes, spec, "fetch_reach") >= 40
-    pipeline.train(EXPERIMENT, path)
+    train.run(EXPERIMENT, path)
     return path
 
 

@@ -13,10 +13,10 @@ import sys
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ArraySpec
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import open_source
 from jaxpolicy.data.formats import lerobot_writer
-from jaxpolicy.specs import ArraySpec
-from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, make_episode
 
 PYTHON = os.environ.get("LEROBOT_PYTHON", sys.executable)

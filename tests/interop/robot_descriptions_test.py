@@ -12,7 +12,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from jaxpolicy.sim import robots, scene
+from jaxpolicy.sim import robots
+from jaxpolicy.sim.physics import scene
 
 PANDA, UR5E = robots.PANDA, robots.UR5E
 UR_LINKS = ("shoulder", "upper_arm", "forearm", "wrist_1", "wrist_2", "wrist_3")

@@ -13,7 +13,7 @@ import os
 import runpy
 import sys
 
-from jaxpolicy import pipeline  # noqa: F401  what all launchers import
+from jaxpolicy.pipeline import dagger, run  # noqa: F401  what all launchers import
 from launch import cli, show  # noqa: F401
 
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks import augment
 from jaxpolicy.networks.augment import AugmentConfig
-from jaxpolicy.specs import InputError
 
 OFF = AugmentConfig(shift=0)
 ALL = AugmentConfig(

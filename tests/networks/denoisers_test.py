@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks import denoisers
 from jaxpolicy.networks.denoisers import DENOISERS, WITH_TOKENS, DenoiserConfig, DiffusionPolicy
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import InputError
 
 TINY = DenoiserConfig(
     embedding=4,

@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
+from jaxpolicy.core.types import Algorithm, Batch, TrainState
 from jaxpolicy.networks import conv, describe
-from jaxpolicy.types import Algorithm, Batch, TrainState
 
 
 class _Branch(nn.Module):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks.encoder import (
     BACKBONES,
     SIZES,
@@ -14,7 +15,6 @@ from jaxpolicy.networks.encoder import (
     resolve,
 )
 from jaxpolicy.networks.policy import ChunkPolicy
-from jaxpolicy.specs import InputError
 from tests import layers
 
 SMALL = NetworkConfig(widths=(8,), depths=(1,), hidden=16, language_features=4)

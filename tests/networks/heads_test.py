@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks import heads
 from jaxpolicy.networks.heads import HEADS, HeadConfig
-from jaxpolicy.specs import InputError
 
 # softplus(raw) = 1, so that with min_std = 1 the standard deviation is 2.
 RAW_ONE = float(np.log(np.e - 1.0))

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks import augment, images
-from jaxpolicy.specs import InputError
 
 # Compiled once per shape, which is cheaper than once per operation.
 COLOUR, RESAMPLE = jax.jit(images.adjust_colour), jax.jit(images.resample)

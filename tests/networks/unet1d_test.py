@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.networks.unet1d import FiLMBlock, UNet1D
-from jaxpolicy.specs import InputError
 
 TINY = UNet1D(widths=(8, 16), size=3, groups=4, embedding=8)
 APPLY = jax.jit(TINY.apply)

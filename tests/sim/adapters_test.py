@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.evaluation import EvaluationConfig, rollout
 from jaxpolicy.sim import adapters, worlds, wrappers
-from jaxpolicy.specs import InputError
 from tests.fake_env import PointEnv
 
 

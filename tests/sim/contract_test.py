@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
+from jaxpolicy.core.specs import ACTION_KINDS, InputError
 from jaxpolicy.sim import robots
 from jaxpolicy.sim.config import BACKENDS, EnvConfig
-from jaxpolicy.specs import ACTION_KINDS, InputError
 
 ROBOTS = tuple(robots.ROBOTS)
 WORLDS = 4

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim import curriculum
 from jaxpolicy.sim.curriculum import AdrState, CurriculumConfig
-from jaxpolicy.specs import InputError
 
 ADR = CurriculumConfig(
     mode="adr", start=0.2, boundary=0.5, step=0.1, window=10, widen_above=0.8, narrow_below=0.5

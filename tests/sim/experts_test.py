@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
-from jaxpolicy.sim import control, experts
+from jaxpolicy.sim import experts
+from jaxpolicy.sim.robots import control
 
 LIMITS = control.Limits()
 

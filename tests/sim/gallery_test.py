@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim import gallery
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.sim.gallery import GalleryOptions
-from jaxpolicy.sim.pictures import Recording
-from jaxpolicy.specs import InputError
+from jaxpolicy.sim.render.pictures import Recording
 
 TINY = GalleryOptions(tasks=("reach",), robots=("panda",), size=16, columns=3, sheets=False)
 

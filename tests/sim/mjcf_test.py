@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim import mjcf, worlds
-from jaxpolicy.specs import InputError
 
 CART = """<mujoco model="cart">
 <option timestep="0.01" integrator="implicitfast"/>

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
 from jaxpolicy.sim import config as sim_config
 from jaxpolicy.sim import randomization
 from jaxpolicy.sim.config import MODERATE, STRONG, RandomizationConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
 
 OFF = RandomizationConfig()
 CAMERAS = ("front", "wrist")

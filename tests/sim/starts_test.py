@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim import starts, streams, wrappers
 from jaxpolicy.sim.config import RandomizationConfig
-from jaxpolicy.specs import InputError
 from tests.fake_env import PointEnv
 
 N = 48

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ActionSpec, InputError
 from jaxpolicy.sim import streams, worlds, wrappers
-from jaxpolicy.specs import ActionSpec, InputError
 from tests.fake_env import PointEnv
 
 SPEC = ActionSpec("unknown", ("x", "g"), ("m", "1"), (-1.0, 0.0), (1.0, 0.5), 10.0)

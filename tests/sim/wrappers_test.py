@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jaxpolicy import sim
-from jaxpolicy.sim import render, wrappers
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.sim import wrappers
 from jaxpolicy.sim.config import RandomizationConfig
-from jaxpolicy.specs import InputError
+from jaxpolicy.sim.render import raycaster
 from tests.fake_env import PointEnv
 
 STILL = jnp.zeros(3)
@@ -298,8 +299,8 @@ def test_pixels_draws_the_state_after_each_step(bare):
     after = jax.jit(env.step)(state, jnp.asarray([0.03, 0.0, -0.03, 0.0, 1.0]))
     poses = bare.physics.kinematics(after.pipeline_state)
     index = bare.scene.model.camera("wrist").id
-    expected = render.render(
-        render.RenderScene.from_model(bare.scene.model),
+    expected = raycaster.render(
+        raycaster.RenderScene.from_model(bare.scene.model),
         poses.geom_xpos,
         poses.geom_xmat,
         poses.cam_xpos[index],
@@ -307,7 +308,7 @@ def test_pixels_draws_the_state_after_each_step(bare):
         float(bare.scene.model.cam_fovy[index]),
         16,
         16,
-        options=render.RenderOptions(shadows=False),
+        options=raycaster.RenderOptions(shadows=False),
     ).rgb
     found = np.asarray(after.obs["image/wrist"])
     assert found.std() > 10

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.normalization import NormStats
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import TrainState
 from jaxpolicy.training import checkpoint, sharding
 from jaxpolicy.training.checkpoint import Checkpointer
-from jaxpolicy.types import TrainState
 from tests.training import fixtures
 
 

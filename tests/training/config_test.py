@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from jaxpolicy import schema
-from jaxpolicy.specs import InputError
+from jaxpolicy.core import schema
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.training.config import GuardConfig, LoopConfig, OptimizerConfig, TrainConfig
 
 

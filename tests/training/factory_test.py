@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data.config import DataConfig
-from jaxpolicy.specs import InputError
 from jaxpolicy.training import factory
 from jaxpolicy.training.config import OptimizerConfig, TrainConfig
-from jaxpolicy.types import DatasetSpec
 from tests.training import fixtures
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.data.process import process
 from jaxpolicy.data.source import MemorySource
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training import loop, prepare
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig, TrainConfig
 from jaxpolicy.training.prepare import Prepared
-from jaxpolicy.types import DatasetSpec, Episode, EpisodeMetadata
 
 ACTION = ActionSpec(
     kind="cartesian_delta",

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.training import guard
 from jaxpolicy.training.guard import DivergenceError, GuardConfig, Recovery, Trend
 

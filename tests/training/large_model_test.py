@@ -4,11 +4,11 @@ import jax
 import pytest
 from jax import export
 
+from jaxpolicy.core.specs import ArraySpec
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.networks.encoder import NetworkConfig
-from jaxpolicy.specs import ArraySpec
 from jaxpolicy.training import factory, sharding
 from jaxpolicy.training.config import TrainConfig
-from jaxpolicy.types import PolicySpec
 from tests.training import fixtures
 
 OBSERVATION = (ArraySpec("image/front", (224, 224, 3), "uint8"), ArraySpec("proprio", (20,)))

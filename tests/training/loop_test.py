@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.training import checkpoint, factory, journal, loop, metrics, prepare
 from jaxpolicy.training.guard import DivergenceError, GuardConfig, Recovery
 from tests.training import fixtures

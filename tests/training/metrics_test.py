@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats import tfrecord
-from jaxpolicy.specs import InputError
 from jaxpolicy.training import metrics
 from jaxpolicy.training.metrics import Video
 from tests.training import fixtures

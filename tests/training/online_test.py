@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpolicy.specs import ActionSpec, InputError
+from jaxpolicy.core.specs import ActionSpec, InputError
 from jaxpolicy.training import loop, metrics, online, sharding
 from tests.training import point
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from brax.envs.base import Env, State
 
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.sim import wrappers
-from jaxpolicy.specs import ActionSpec, ArraySpec
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig, TrainConfig
 
 ACTION = ActionSpec("cartesian_delta", ("dx", "dy"), ("m", "m"), (-0.2,) * 2, (0.2,) * 2, 10.0)

@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import CleaningConfig, open_source, process
 from jaxpolicy.data.config import MixtureEntry
 from jaxpolicy.data.formats import example_proto, rlds_writer, tfrecord
 from jaxpolicy.data.loader import choose_mode
-from jaxpolicy.specs import InputError
 from jaxpolicy.training import factory, loop, prepare
 from tests.training import fixtures
 

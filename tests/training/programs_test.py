@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.core.types import Algorithm, TrainState
 from jaxpolicy.training import inputs, programs
-from jaxpolicy.types import Algorithm, TrainState
 
 
 def train_step(state, batch):

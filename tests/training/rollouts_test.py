@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import ArraySpec, InputError
+from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.sim import wrappers
-from jaxpolicy.specs import ArraySpec, InputError
 from jaxpolicy.training import rollouts
-from jaxpolicy.types import PolicySpec
 from tests.training import point
 
 SPECS = point.Point.observation_specs

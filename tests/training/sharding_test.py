@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.training import factory, sharding
 from tests.training import fixtures
 

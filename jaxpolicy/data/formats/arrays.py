@@ -6,9 +6,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import images
 from jaxpolicy.data.reader import Field, check_size
-from jaxpolicy.specs import InputError
 
 __all__ = ["Stored", "digest", "fields", "first_readable", "scalars", "values"]
 

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import EpisodeMetadata
 from jaxpolicy.data.formats import arrays, hdf5
 from jaxpolicy.data.formats.hdf5 import Group
 from jaxpolicy.data.reader import Declared, Field, Steps, hash_files
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import EpisodeMetadata
 
 __all__ = ["D4rlReader", "matches"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats.features import Feature
-from jaxpolicy.specs import InputError
 
 __all__ = ["Value", "column", "decode", "encode"]
 

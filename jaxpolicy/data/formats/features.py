@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = ["STEPS", "Feature", "parse", "to_json"]
 

@@ -22,9 +22,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats import hdf5_probe
 from jaxpolicy.data.reader import MAX_EPISODE_BYTES
-from jaxpolicy.specs import InputError
 
 __all__ = ["Array", "Group", "Survey", "files", "looks_like", "natural", "opened", "survey"]
 

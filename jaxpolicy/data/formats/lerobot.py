@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import EpisodeMetadata
 from jaxpolicy.data import images, reader
 from jaxpolicy.data.facts import FACTS_FILE, Facts
 from jaxpolicy.data.formats import lerobot_tables
@@ -25,8 +27,6 @@ from jaxpolicy.data.formats.lerobot_names import RECORD_COLUMN, Record, feature_
 from jaxpolicy.data.formats.lerobot_tables import Tables
 from jaxpolicy.data.formats.lerobot_video import Videos
 from jaxpolicy.data.reader import Declared, Field, Steps, check_size
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import EpisodeMetadata
 
 __all__ = ["LeRobotReader", "matches"]
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats import lerobot_tables
 from jaxpolicy.data.formats.lerobot_files import Folder
 from jaxpolicy.data.formats.lerobot_info import Info
 from jaxpolicy.data.formats.lerobot_tables import Tables
-from jaxpolicy.specs import InputError
 
 __all__ = ["Index", "Tasks", "VideoPlaces", "read_index", "read_tasks"]
 

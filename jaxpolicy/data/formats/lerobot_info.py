@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats.lerobot_files import Folder
 from jaxpolicy.data.reader import Field
-from jaxpolicy.specs import InputError
 
 __all__ = ["BOOKKEEPING", "INFO_FILE", "Info", "read_info"]
 

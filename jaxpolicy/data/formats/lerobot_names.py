@@ -3,10 +3,10 @@
 import dataclasses
 import json
 
-from jaxpolicy import schema
+from jaxpolicy.core import schema
+from jaxpolicy.core.specs import IMAGE_PREFIX, InputError, is_camera
+from jaxpolicy.core.types import EpisodeMetadata
 from jaxpolicy.data.mapping import UNBOUNDED
-from jaxpolicy.specs import IMAGE_PREFIX, InputError, is_camera
-from jaxpolicy.types import EpisodeMetadata
 
 __all__ = ["RECORD_COLUMN", "Record", "feature_name"]
 

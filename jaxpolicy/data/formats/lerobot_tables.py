@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats.lerobot_files import Handles, one_line, package
 from jaxpolicy.data.reader import MAX_EPISODE_BYTES
-from jaxpolicy.specs import InputError
 
 __all__ = ["Tables", "array", "pictures", "texts"]
 

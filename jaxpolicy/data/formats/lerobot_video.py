@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats.lerobot_files import Handles, one_line, package
-from jaxpolicy.specs import InputError
 
 __all__ = ["Videos"]
 

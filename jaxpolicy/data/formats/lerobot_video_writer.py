@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats.lerobot_files import one_line, package
-from jaxpolicy.specs import InputError
 
 __all__ = ["CODECS", "VideoPlace", "VideoWriter", "encode"]
 

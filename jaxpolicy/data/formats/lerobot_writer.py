@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import atomic
+from jaxpolicy.core import atomic
+from jaxpolicy.core.specs import ArraySpec, InputError, is_camera
+from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data import images
 from jaxpolicy.data.facts import FACTS_FILE, Facts
 from jaxpolicy.data.formats import lerobot_stats
@@ -33,8 +35,6 @@ from jaxpolicy.data.formats.lerobot_table_writer import (
 )
 from jaxpolicy.data.formats.lerobot_video_writer import CODECS, VideoPlace, VideoWriter, encode
 from jaxpolicy.data.source import check_episode
-from jaxpolicy.specs import ArraySpec, InputError, is_camera
-from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["write"]
 

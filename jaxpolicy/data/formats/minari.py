@@ -11,11 +11,11 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import EpisodeMetadata
 from jaxpolicy.data.formats import arrays, hdf5
 from jaxpolicy.data.formats.hdf5 import Array, Group
 from jaxpolicy.data.reader import Declared, Field, Steps, hash_files
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import EpisodeMetadata
 
 __all__ = ["DATA_FILE", "MinariReader", "matches"]
 

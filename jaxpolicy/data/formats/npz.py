@@ -17,11 +17,11 @@ from typing import IO
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import EpisodeMetadata
 from jaxpolicy.data.formats import arrays
 from jaxpolicy.data.formats.hdf5 import natural
 from jaxpolicy.data.reader import MAX_EPISODE_BYTES, Declared, Field, Steps, hash_files
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import EpisodeMetadata
 
 __all__ = ["NpzArray", "NpzReader", "matches"]
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import reader
 from jaxpolicy.data.formats import tfrecord
-from jaxpolicy.specs import InputError
 
 __all__ = ["SHARDS", "ArrayRecordShard", "ParquetShard", "Shard", "TfRecordShard"]
 

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import EpisodeMetadata
 from jaxpolicy.data import images
 from jaxpolicy.data.facts import FACTS_FILE, Facts
 from jaxpolicy.data.formats import example_proto, features, records, rlds_names
@@ -29,8 +31,6 @@ from jaxpolicy.data.formats.records import Shard
 from jaxpolicy.data.formats.rlds_names import METADATA, OBSERVATION
 from jaxpolicy.data.mapping import UNBOUNDED
 from jaxpolicy.data.reader import Declared, Field, Steps, check_size
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import EpisodeMetadata
 
 __all__ = ["FEATURES_FILE", "INFO_FILE", "RldsReader", "find_directory", "matches"]
 

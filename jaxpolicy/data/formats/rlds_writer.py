@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxpolicy import atomic
+from jaxpolicy.core import atomic
+from jaxpolicy.core.specs import ArraySpec, InputError, is_camera
+from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data import images
 from jaxpolicy.data.facts import FACTS_FILE, Facts
 from jaxpolicy.data.formats import example_proto, features, tfrecord
@@ -19,8 +21,6 @@ from jaxpolicy.data.formats.example_proto import Value
 from jaxpolicy.data.formats.features import STEPS, Feature
 from jaxpolicy.data.formats.rlds_names import METADATA, OBSERVATION, VARIATION, feature_name
 from jaxpolicy.data.source import check_episode
-from jaxpolicy.specs import ArraySpec, InputError, is_camera
-from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["write"]
 

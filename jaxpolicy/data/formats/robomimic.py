@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpolicy import schema
+from jaxpolicy.core import schema
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import EpisodeMetadata
 from jaxpolicy.data.facts import Facts
 from jaxpolicy.data.formats import arrays, hdf5, robomimic_names
 from jaxpolicy.data.formats.hdf5 import Group
 from jaxpolicy.data.formats.robomimic_names import ATTRIBUTE, EPISODE
 from jaxpolicy.data.reader import Declared, Field, Steps, hash_files
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import EpisodeMetadata
 
 __all__ = ["RobomimicReader", "matches"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolicy import atomic
+from jaxpolicy.core import atomic
+from jaxpolicy.core.specs import ArraySpec, InputError, is_camera
+from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data.facts import Facts
 from jaxpolicy.data.formats.robomimic_names import ATTRIBUTE, EPISODE, obs_name
 from jaxpolicy.data.source import check_episode
-from jaxpolicy.specs import ArraySpec, InputError, is_camera
-from jaxpolicy.types import DatasetSpec, Episode
 
 __all__ = ["COMPRESSIONS", "write"]
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
-from jaxpolicy.specs import InputError
+from jaxpolicy.core.specs import InputError
 
 __all__ = ["OVERHEAD", "Record", "index", "masked_crc", "read", "scan", "write"]
 

@@ -14,13 +14,15 @@ import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy import text
-from jaxpolicy.sim import control, objects, physics, robots, scene
+from jaxpolicy.core import text
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.sim import robots
 from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.sim.physics import engines, objects, scene
+from jaxpolicy.sim.physics.things import Thing
+from jaxpolicy.sim.robots import control
 from jaxpolicy.sim.tasks import incidents
 from jaxpolicy.sim.tasks.randomizer import Randomizer
-from jaxpolicy.sim.things import Thing
-from jaxpolicy.specs import ActionSpec, ArraySpec, InputError
 
 __all__ = ["HELD_STEPS", "Facts", "ManipulationEnv", "Range", "State", "held_steps"]
 
@@ -89,7 +91,7 @@ class ManipulationEnv(Env):
         self.randomizer = Randomizer(
             config.randomization, self.scene, self.action_spec, self._proprio_spec()
         )
-        self.physics = physics.make_physics(
+        self.physics = engines.make_physics(
             self.randomizer.models, config.backend, substeps, config.workers
         )
 
@@ -100,7 +102,7 @@ class ManipulationEnv(Env):
         """What stands on the table: the things of each model, see `scene.build`."""
 
     @abc.abstractmethod
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """The first state of an episode, drawn with `key`.
 
         Args:
@@ -112,7 +114,7 @@ class ManipulationEnv(Env):
         """
 
     @abc.abstractmethod
-    def task_facts(self, state: physics.PhysicsState, robot: Facts) -> Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: Facts) -> Facts:
         """Named quantities of the task (see `facts`), given those of the robot."""
 
     @abc.abstractmethod
@@ -133,11 +135,11 @@ class ManipulationEnv(Env):
         """Positions of all objects, [N, 3] m."""
         return facts["object"][None] if "object" in facts else jnp.zeros((0, 3))
 
-    def wanted(self, state: physics.PhysicsState) -> jax.Array:
+    def wanted(self, state: engines.PhysicsState) -> jax.Array:
         """Index of the object that is meant, []; -1 for none."""
         return jnp.full((), 0.0 if self.default_shapes else incidents.NOTHING)
 
-    def instruction_of(self, state: physics.PhysicsState) -> jax.Array:
+    def instruction_of(self, state: engines.PhysicsState) -> jax.Array:
         """Which of `instructions` is asked for, int32 []."""
         return jnp.zeros((), jnp.int32)
 
@@ -160,7 +162,7 @@ class ManipulationEnv(Env):
         targets = control.initial_targets(self.arm, state.qpos)
         return self.begin(state.replace(memory={**state.memory, "targets": targets}))
 
-    def begin(self, state: physics.PhysicsState) -> State:
+    def begin(self, state: engines.PhysicsState) -> State:
         """The first state of an episode that begins in a physics state, whatever led there.
 
         Nothing has been earned and nothing has gone wrong yet. What the robot is doing, what is
@@ -269,12 +271,12 @@ class ManipulationEnv(Env):
         facts = self.split_privileged(privileged)
         return control.encode(self.action_spec, self.arm, facts["joints"], self.script(facts))
 
-    def facts(self, state: physics.PhysicsState) -> Facts:
+    def facts(self, state: engines.PhysicsState) -> Facts:
         """Everything rewards, goals and observations are made of, by name."""
         robot = self._robot_facts(state)
         return robot | self.task_facts(state, robot)
 
-    def observe(self, facts: Facts, state: physics.PhysicsState) -> dict[str, jax.Array]:
+    def observe(self, facts: Facts, state: engines.PhysicsState) -> dict[str, jax.Array]:
         """`proprio` [P], `privileged` [K] and, where there is a choice, `language` [L]."""
         names = ("joints", "joint_velocities", "width", "tool", "tool_direction")
         privileged = [facts[name] for name in self.privileged_layout]
@@ -332,7 +334,7 @@ class ManipulationEnv(Env):
         name = self.config.text_encoder or ("hash" if len(self.instructions) > 1 else "")
         return text.get(name).encode(self.instructions) if name else None
 
-    def _start(self, rng: jax.Array, level: jax.Array) -> physics.PhysicsState:
+    def _start(self, rng: jax.Array, level: jax.Array) -> engines.PhysicsState:
         """Draws the model where there are several, the start, and what else varies."""
         n = len(self.randomizer.models)
         if self.randomizer.is_on:
@@ -347,7 +349,7 @@ class ManipulationEnv(Env):
         memory = self.randomizer.begin(key, self._idle(state), level)
         return state.replace(memory={**state.memory, **memory})
 
-    def _on_the_table(self, state: physics.PhysicsState) -> physics.PhysicsState:
+    def _on_the_table(self, state: engines.PhysicsState) -> engines.PhysicsState:
         """Where a task puts down objects of one size, lifts them to the size they have."""
         if self.default_shapes or len(self.randomizer.models) == 1:
             return state
@@ -355,20 +357,20 @@ class ManipulationEnv(Env):
         heights = model.jnt_qposadr[model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE)] + 2
         return state.replace(qpos=state.qpos.at[heights].multiply(scale))
 
-    def _idle(self, state: physics.PhysicsState) -> jax.Array:
+    def _idle(self, state: engines.PhysicsState) -> jax.Array:
         """The action [A] with which the robot stays as it is."""
         n = self.arm.n_joints
         opening = state.qpos[n : n + 1] / self.arm.finger_travel
         still = jnp.concatenate([jnp.zeros(4), opening])
         return control.encode(self.action_spec, self.arm, state.qpos[:n], still)
 
-    def _info(self, state: physics.PhysicsState) -> dict[str, Any]:
+    def _info(self, state: engines.PhysicsState) -> dict[str, Any]:
         return {
             "facts": state.memory["incidents"],
             "instruction": self.instruction_of(state),
         }
 
-    def _robot_facts(self, state: physics.PhysicsState) -> Facts:
+    def _robot_facts(self, state: engines.PhysicsState) -> Facts:
         n = self.arm.n_joints
         position, rotation = robots.forward(self.arm, state.qpos[:n])
         yaw = robots.yaw_of(rotation)

@@ -12,9 +12,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.sim import experts, objects, physics, robots
+from jaxpolicy.sim import experts, robots
+from jaxpolicy.sim.physics import engines, objects
+from jaxpolicy.sim.physics.things import Fixture, Marker, Thing
 from jaxpolicy.sim.tasks import base, grasping
-from jaxpolicy.sim.things import Fixture, Marker, Thing
 
 __all__ = ["Detour"]
 
@@ -61,7 +62,7 @@ class Detour(base.ManipulationEnv):
         )
         return [(Fixture("post", (part,), "post"), Marker("target"))]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """The tool low before the post, the marker behind it, a coin for the expert."""
         key_post, key_target, key_side, key_tool = jax.random.split(key, 4)
         post = grasping.within(key_post, POST_LOWER, POST_UPPER)
@@ -75,7 +76,7 @@ class Detour(base.ManipulationEnv):
         )
         return state.replace(memory={"side": side})
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """`post` [2], `target`, `to_target` [3] (m), `side` [1]: 1 left (+y), -1 right."""
         target = state.mocap_pos[1]
         return {

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.sim import objects, physics, things
+from jaxpolicy.sim.physics import engines, objects, things
 from jaxpolicy.sim.tasks import base
 
 __all__ = [
@@ -99,7 +99,7 @@ def resting(xy: jax.Array, yaw: jax.Array, height: jax.typing.ArrayLike) -> jax.
     return jnp.concatenate([xy, jnp.asarray(height, jnp.float32)[None], quat])
 
 
-def pose(state: physics.PhysicsState, at: int) -> tuple[jax.Array, jax.Array]:
+def pose(state: engines.PhysicsState, at: int) -> tuple[jax.Array, jax.Array]:
     """Position [3] and quaternion [4] of the free joint at qpos address `at`."""
     return state.qpos[at : at + 3], state.qpos[at + 3 : at + 7]
 
@@ -160,7 +160,7 @@ def placing(facts: base.Facts, to_place: jax.Array) -> dict[str, jax.Array]:
 
 
 def shape_facts(
-    env: base.ManipulationEnv, state: physics.PhysicsState, robot: base.Facts
+    env: base.ManipulationEnv, state: engines.PhysicsState, robot: base.Facts
 ) -> base.Facts:
     """`object_facts` of the first object of a scene, and `rise` [1]: off the table by, m."""
     n = env.arm.n_joints + 2

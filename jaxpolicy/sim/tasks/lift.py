@@ -10,9 +10,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.sim import experts, objects, physics
+from jaxpolicy.sim import experts
+from jaxpolicy.sim.physics import engines, objects
+from jaxpolicy.sim.physics.things import Thing
 from jaxpolicy.sim.tasks import base, grasping
-from jaxpolicy.sim.things import Thing
 
 __all__ = ["Lift"]
 
@@ -44,13 +45,13 @@ class Lift(base.ManipulationEnv):
         """One object."""
         return [(solid,) for solid in grasping.solids("cube", self.shapes)]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """The robot at rest, the object on the table at any place and any yaw."""
         height = self.resting_height(variant)
         pose = grasping.place(key, LOWER, UPPER, height)
         return self.physics.init(jnp.concatenate([self.robot_at_home(), pose]), variant=variant)
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the object, and `to_goal` [1]: how far it must still be lifted, m."""
         facts = grasping.shape_facts(self, state, robot)
         return facts | {"to_goal": TARGET_RISE - facts["rise"]}

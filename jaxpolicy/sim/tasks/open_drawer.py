@@ -6,9 +6,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.sim import experts, physics
+from jaxpolicy.sim import experts
+from jaxpolicy.sim.physics import engines
+from jaxpolicy.sim.physics.things import Drawer, Thing
 from jaxpolicy.sim.tasks import base, grasping
-from jaxpolicy.sim.things import Drawer, Thing
 
 __all__ = ["OpenDrawer"]
 
@@ -46,14 +47,14 @@ class OpenDrawer(base.ManipulationEnv):
         """A cabinet with one drawer."""
         return [(DRAWER,)]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """The drawer closed, the cabinet somewhere in its box."""
         xy = grasping.within(key, LOWER, UPPER)
         return self.physics.init(
             self.scene.home, mocap_pos=jnp.append(xy, 0.0)[None], variant=variant
         )
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """`handle`, `to_handle` [3], `opening` [1] (m), `opening_speed` [1], `grasped` [1]."""
         n = self.arm.n_joints + 2
         opening = state.qpos[n]
@@ -74,7 +75,7 @@ class OpenDrawer(base.ManipulationEnv):
         """The handle."""
         return facts["handle"][None]
 
-    def wanted(self, state: physics.PhysicsState) -> jax.Array:
+    def wanted(self, state: engines.PhysicsState) -> jax.Array:
         """The handle."""
         return jnp.zeros(())
 

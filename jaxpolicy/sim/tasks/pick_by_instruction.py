@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.sim import objects, physics
+from jaxpolicy.sim.physics import engines, objects
+from jaxpolicy.sim.physics.things import COLOURS, Solid, Thing
 from jaxpolicy.sim.tasks import base, grasping, lift
-from jaxpolicy.sim.things import COLOURS, Solid, Thing
 
 __all__ = ["PickByInstruction"]
 
@@ -54,7 +54,7 @@ class PickByInstruction(lift.Lift):
         ]
         return [tuple(cubes)]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """Some cubes on the table, one of them asked for."""
         key_order, key_count, key_cells, key_pose = jax.random.split(key, 4)
         # The first of a random order of colours is the one that is asked for.
@@ -71,7 +71,7 @@ class PickByInstruction(lift.Lift):
         )
         return state.replace(memory={"wanted": order[0].astype(jnp.int32)})
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the wanted cube, `cubes` [12] of all (m), `wanted` [4], `to_goal` [1] m."""
         n, wanted = self.arm.n_joints + 2, state.memory["wanted"]
         poses = state.qpos[n : n + 7 * N].reshape(N, 7)
@@ -91,11 +91,11 @@ class PickByInstruction(lift.Lift):
         """All cubes, absent ones too."""
         return facts["cubes"].reshape(N, 3)
 
-    def wanted(self, state: physics.PhysicsState) -> jax.Array:
+    def wanted(self, state: engines.PhysicsState) -> jax.Array:
         """The cube that is asked for."""
         return state.memory["wanted"].astype(jnp.float32)
 
-    def instruction_of(self, state: physics.PhysicsState) -> jax.Array:
+    def instruction_of(self, state: engines.PhysicsState) -> jax.Array:
         """Each colour has its instruction."""
         return state.memory["wanted"]
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.sim import experts, objects, physics
+from jaxpolicy.sim import experts
+from jaxpolicy.sim.physics import engines, objects
+from jaxpolicy.sim.physics.things import Fixture, Thing
 from jaxpolicy.sim.tasks import base, grasping
-from jaxpolicy.sim.things import Fixture, Thing
 
 __all__ = ["PickPlace"]
 
@@ -57,7 +58,7 @@ class PickPlace(base.ManipulationEnv):
         box = Fixture("bin", _WALLS, "bin")
         return [(solid, box) for solid in grasping.solids("cube", self.shapes)]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """The object on the right at any yaw, the bin on the left."""
         key_object, key_bin = jax.random.split(key)
         pose = grasping.place(key_object, LOWER, UPPER, self.resting_height(variant))
@@ -68,7 +69,7 @@ class PickPlace(base.ManipulationEnv):
             variant=variant,
         )
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the object, `bin`, `to_bin` [3] (m) and `placed` [1]: it is inside, low."""
         facts = grasping.shape_facts(self, state, robot)
         middle = state.mocap_pos[0]

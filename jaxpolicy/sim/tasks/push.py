@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.sim import experts, objects, physics
+from jaxpolicy.sim import experts
+from jaxpolicy.sim.physics import engines, objects
+from jaxpolicy.sim.physics.things import Marker, Thing
 from jaxpolicy.sim.tasks import base, grasping
-from jaxpolicy.sim.things import Marker, Thing
 
 __all__ = ["Push"]
 
@@ -45,7 +46,7 @@ class Push(base.ManipulationEnv):
         marker = Marker("target", "cylinder", (0.025, 0.0005))
         return [(solid, marker) for solid in grasping.solids("cube", self.shapes)]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """The object anywhere at any yaw, the marker around it."""
         key_object, key_angle, key_distance = jax.random.split(key, 3)
         pose = grasping.place(key_object, LOWER, UPPER, self.resting_height(variant))
@@ -58,7 +59,7 @@ class Push(base.ManipulationEnv):
             variant=variant,
         )
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the object, and `to_target` [3]: from it to the marker, m."""
         facts = grasping.shape_facts(self, state, robot)
         sideways = state.mocap_pos[0, :2] - facts["object"][:2]

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.sim import physics, randomization, randomized_models, scene
+from jaxpolicy.core.specs import ActionSpec, ArraySpec
+from jaxpolicy.sim import randomization
 from jaxpolicy.sim.config import RandomizationConfig
-from jaxpolicy.specs import ActionSpec, ArraySpec
+from jaxpolicy.sim.physics import engines, randomized_models, scene
 
 __all__ = ["Randomizer"]
 
@@ -84,7 +85,7 @@ class Randomizer:
         # All models in their own order at level 1, so that this is as without levels.
         return jnp.where(level >= 1.0, i, jnp.asarray(self._order)[i])
 
-    def at_level(self, state: physics.PhysicsState, level: jax.Array) -> physics.PhysicsState:
+    def at_level(self, state: engines.PhysicsState, level: jax.Array) -> engines.PhysicsState:
         """A state of an episode with the same numbers drawn, but at another level."""
         if not self._is_on:
             return state
@@ -128,7 +129,7 @@ class Randomizer:
         key = randomization.step_keys(variation, memory["step"])[1]
         return randomization.noisy_proprio(variation, self._proprio_spec, key, proprio)
 
-    def describe(self, state: physics.PhysicsState) -> dict[str, jax.Array]:
+    def describe(self, state: engines.PhysicsState) -> dict[str, jax.Array]:
         """All that is randomised in an episode, by name, float32 [] each."""
         named = {name: jnp.asarray(v)[state.variant] for name, v in self._values.items()}
         if not self._is_on:

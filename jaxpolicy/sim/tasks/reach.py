@@ -6,9 +6,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.sim import experts, physics
+from jaxpolicy.sim import experts
+from jaxpolicy.sim.physics import engines
+from jaxpolicy.sim.physics.things import Marker, Thing
 from jaxpolicy.sim.tasks import base, grasping
-from jaxpolicy.sim.things import Marker, Thing
 
 __all__ = ["Reach"]
 
@@ -38,12 +39,12 @@ class Reach(base.ManipulationEnv):
         """A marker."""
         return [(Marker("target"),)]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """The robot at rest, the marker anywhere in its box."""
         target = grasping.within(key, LOWER, UPPER)[None]
         return self.physics.init(self.scene.home, mocap_pos=target, variant=variant)
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """`target` and `to_target` [3] (m)."""
         target = state.mocap_pos[0]
         return {"target": target, "to_target": target - robot["tool"]}

@@ -6,9 +6,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.sim import experts, objects, physics
+from jaxpolicy.sim import experts
+from jaxpolicy.sim.physics import engines, objects
+from jaxpolicy.sim.physics.things import Solid, Thing
 from jaxpolicy.sim.tasks import base, grasping
-from jaxpolicy.sim.things import Solid, Thing
 
 __all__ = ["Stack"]
 
@@ -43,7 +44,7 @@ class Stack(base.ManipulationEnv):
         green = Solid("support", colour="green", stackable=True, place=(0.5, 0.12))
         return [(red, green)]
 
-    def start(self, key: jax.Array, variant: jax.Array) -> physics.PhysicsState:
+    def start(self, key: jax.Array, variant: jax.Array) -> engines.PhysicsState:
         """Both cubes on the table at any yaw, apart."""
         key_first, key_second, key_turn = jax.random.split(key, 3)
         first = grasping.place(key_first, LOWER, UPPER, SIDE / 2)
@@ -52,7 +53,7 @@ class Stack(base.ManipulationEnv):
             jnp.concatenate([self.robot_at_home(), first, second]), variant=variant
         )
 
-    def task_facts(self, state: physics.PhysicsState, robot: base.Facts) -> base.Facts:
+    def task_facts(self, state: engines.PhysicsState, robot: base.Facts) -> base.Facts:
         """Facts of the red cube, `support` [3], `to_place` [3] (m), `placed` [1]."""
         n = self.arm.n_joints + 2
         position, quat = grasping.pose(state, n)
@@ -74,7 +75,7 @@ class Stack(base.ManipulationEnv):
         """Both cubes."""
         return jnp.stack([facts["object"], facts["support"]])
 
-    def wanted(self, state: physics.PhysicsState) -> jax.Array:
+    def wanted(self, state: engines.PhysicsState) -> jax.Array:
         """The red one."""
         return jnp.zeros(())
 

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import detect, images, open_source
-from jaxpolicy.specs import InputError
 from tests.data.formats import hdf5_files
 
 CAMERAS = ("cam_high", "cam_left_wrist")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats import example_proto
 from jaxpolicy.data.formats.features import Feature
-from jaxpolicy.specs import InputError
 
 
 def test_bytes_on_the_wire_by_hand():

@@ -4,9 +4,9 @@ import pytest
 from google.protobuf import json_format
 from tensorflow_datasets.core import features as tfds_features
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats import features
 from jaxpolicy.data.formats.features import Feature
-from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE
 
 FEATURES = (

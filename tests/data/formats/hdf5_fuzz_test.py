@@ -10,10 +10,10 @@ hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis")
 
 from hypothesis import strategies as st  # noqa: E402
 
+from jaxpolicy.core.specs import InputError  # noqa: E402
+from jaxpolicy.core.types import Episode  # noqa: E402
 from jaxpolicy.data import open_source  # noqa: E402
 from jaxpolicy.data.formats import hdf5  # noqa: E402
-from jaxpolicy.specs import InputError  # noqa: E402
-from jaxpolicy.types import Episode  # noqa: E402
 from tests.data.formats import hdf5_files  # noqa: E402
 from tests.data.formats.examples import MAKERS, SUFFIX  # noqa: E402
 

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import detect
 from jaxpolicy.data.formats import hdf5, hdf5_probe
-from jaxpolicy.specs import InputError
 from tests.data.formats import hdf5_files
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import open_source
-from jaxpolicy.specs import InputError
 
 FOREIGN = pathlib.Path(__file__).parents[1] / "foreign"
 NAMES = ("lerobot_v21_images", "lerobot_v21_video", "lerobot_v3_h264", "lerobot_v3_images")

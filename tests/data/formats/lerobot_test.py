@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import DataConfig, detect, open_source
 from jaxpolicy.data.formats import lerobot, lerobot_files, lerobot_tables
-from jaxpolicy.specs import InputError
 
 FOREIGN = pathlib.Path(__file__).parents[1] / "foreign"
 BY_HAND = ("lerobot_v21_images", "lerobot_v21_video", "lerobot_v3_h264", "lerobot_v3_images")

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jaxpolicy.core.specs import ArraySpec, InputError
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import open_source
 from jaxpolicy.data.formats import lerobot_stats, lerobot_writer
-from jaxpolicy.specs import ArraySpec, InputError
-from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, assert_same, make_episode
 
 DATA, META = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"

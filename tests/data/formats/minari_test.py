@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import DataConfig, detect, open_source
-from jaxpolicy.specs import InputError
 from tests.data.formats import hdf5_files
 from tests.data.formats.hdf5_files import FOREIGN
 

@@ -5,9 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import DataConfig, detect, open_source
 from jaxpolicy.data.formats import npz
-from jaxpolicy.specs import InputError
 from tests.data.formats import hdf5_files
 
 

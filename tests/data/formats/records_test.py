@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import open_source
 from jaxpolicy.data.formats import example_proto, records, tfrecord
 from jaxpolicy.data.formats.records import ArrayRecordShard, ParquetShard, TfRecordShard
-from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE
 
 FOREIGN = BRIDGE.parent / "foreign"

@@ -15,10 +15,10 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from jaxpolicy.core.specs import InputError  # noqa: E402
+from jaxpolicy.core.types import Episode  # noqa: E402
 from jaxpolicy.data import open_source  # noqa: E402
 from jaxpolicy.data.formats import rlds_writer, tfrecord  # noqa: E402
-from jaxpolicy.specs import InputError  # noqa: E402
-from jaxpolicy.types import Episode  # noqa: E402
 from tests.data.episodes import SPEC, make_episode  # noqa: E402
 
 LIMITS = hypothesis.settings(

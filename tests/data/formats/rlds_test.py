@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data import DataConfig, images, open_source
 from jaxpolicy.data.formats import example_proto, rlds, rlds_writer, tfrecord
-from jaxpolicy.specs import InputError
 from tests.data.episodes import BRIDGE, SPEC, assert_same, make_episode
 
 SHARD = "lift-train.tfrecord-00000-of-00001"

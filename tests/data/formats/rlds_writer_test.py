@@ -8,10 +8,10 @@ import pytest
 from tensorflow_datasets.core import example_parser
 from tensorflow_datasets.core import features as tfds_features
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import open_source
 from jaxpolicy.data.formats import rlds_writer, tfrecord
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, assert_same, make_episode
 
 FILES = {"dataset_info.json", "features.json", "jaxpolicy.json"}

@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
+from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import open_source
 from jaxpolicy.data.formats import robomimic_writer
-from jaxpolicy.specs import InputError
-from jaxpolicy.types import DatasetSpec
 from tests.data.episodes import SPEC, assert_same, make_episode
 from tests.data.formats import hdf5_files
 

@@ -3,8 +3,8 @@ import struct
 
 import pytest
 
+from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.formats import tfrecord
-from jaxpolicy.specs import InputError
 
 
 def write_file(path, payloads):

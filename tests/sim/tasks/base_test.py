@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy import sim, text
+from jaxpolicy import sim
+from jaxpolicy.core import text
 from jaxpolicy.sim.tasks import base
 
 

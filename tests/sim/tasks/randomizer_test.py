@@ -8,7 +8,7 @@ import pytest
 from jaxpolicy import sim
 from jaxpolicy.sim import wrappers
 from jaxpolicy.sim.config import STRONG, RandomizationConfig
-from jaxpolicy.sim.randomized_models import PHYSICS
+from jaxpolicy.sim.physics.randomized_models import PHYSICS
 from jaxpolicy.sim.tasks.randomizer import Randomizer
 
 N = 24

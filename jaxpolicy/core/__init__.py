@@ -1,0 +1,1 @@
+"""What all stages share; what a controller needs of it imports NumPy alone."""

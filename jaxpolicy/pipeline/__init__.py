@@ -1,0 +1,1 @@
+"""The stages as functions of (configuration, run directory), one file a stage."""

@@ -1,0 +1,1 @@
+"""Our worlds as Gymnasium's, and Gymnasium's as ours."""

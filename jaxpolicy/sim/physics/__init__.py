@@ -1,0 +1,1 @@
+"""Physics on two engines, scenes, things and shapes."""

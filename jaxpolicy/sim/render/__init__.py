@@ -1,0 +1,1 @@
+"""A ray caster in JAX, and the pictures it makes."""
