@@ -4,8 +4,8 @@ COMMAND   make bench-reinforcement   (python -m benchmarks.reinforcement --torch
 
 Lift in C MuJoCo, seen as the simulator's state, by PPO with two networks of 2 x 64 tanh: 4
 worlds of 500 steps, 3 epochs of 8 minibatches, the same values of everything on either side.
-Stable-Baselines3 steps the worlds through jaxpolicy.sim.gymnasium.environments, as one GymVectorEnv and as
-GymEnvs in its DummyVecEnv. The last row is ours as configs/ppo.py:lift trains.
+Stable-Baselines3 steps the worlds through jaxpolicy.sim.gymnasium.environments, as one
+GymVectorEnv and as GymEnvs in its DummyVecEnv. The last row is ours as configs/ppo.py:lift trains.
 
 One thread, each side a process of its own, updates alternate. Figures are medians of the
 process's CPU time per update. Without --torch_python only our sides run.
