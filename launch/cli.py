@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from jaxpolicy.core import schema
 from jaxpolicy.core.schema import InputError
-from jaxpolicy.pipeline import experiment
+from jaxpolicy.pipeline import experiment, plugins
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.loop import enable_compilation_cache
 
@@ -44,7 +44,7 @@ def define_workdir() -> flags.FlagHolder:
 
 
 def define_config(required: bool = True) -> flags.FlagHolder:
-    """--config=FILE[:VARIANT], with --config.KEY=VALUE overrides."""
+    """--config=FILE[:VARIANT], with --config.KEY=VALUE overrides, and --plugin=MODULE."""
     text = "Experiment file, e.g. configs/lift_demo.py or configs/bc.py:lift:debug; override any "
     text += "value with --config.KEY=VALUE (e.g. --config.optimizer.learning_rate=3e-4)."
     if not required:
@@ -52,14 +52,22 @@ def define_config(required: bool = True) -> flags.FlagHolder:
     holder = config_flags.DEFINE_config_file("config", None, text, lock_config=True)
     if required:
         flags.mark_flag_as_required("config")
+    flags.DEFINE_multi_string(
+        "plugin",
+        [],
+        "Module, or path of a .py file, that brings parts of your own (see docs/plugins.md); may "
+        "be given several times. The run remembers it.",
+    )
     return holder
 
 
 def config_from(holder: flags.FlagHolder, workdir: str = "") -> ExperimentConfig:
-    """The experiment that --config names, else the one recorded in `workdir`."""
+    """The experiment that --config names, else that of `workdir`; its plug-ins are loaded."""
     if holder.value is None:
-        return experiment.load(workdir)
-    return experiment.from_mapping(_read(holder).to_dict(), "config")
+        found = experiment.load(workdir)
+    else:
+        found = experiment.from_mapping(_read(holder).to_dict(), "config")
+    return plugins.use(found, flags.FLAGS["plugin"].value)
 
 
 def _read(holder: flags.FlagHolder) -> Any:
@@ -73,7 +81,7 @@ def _read(holder: flags.FlagHolder) -> Any:
 
 def run(main: Callable[[], int]) -> None:
     """Parses flags, calls `main` and exits with the code it returns."""
-    for name in sorted({"config", "workdir"} & set(flags.FLAGS)):
+    for name in sorted({"config", "plugin", "workdir"} & set(flags.FLAGS)):
         # Makes --help of the launcher show what is defined here.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
