@@ -67,7 +67,8 @@ def use(config: Config, modules: Sequence[str] = ()) -> Config:
       parts it names.
 
     Raises:
-      InputError: one cannot be found or loaded, or brings a name that is taken.
+      InputError: one cannot be found or loaded, or brings a name that is taken; or settings
+        that a plug-in's algorithm or backbone does not accept.
     """
     recorded = [p for p in config.plugins if _PINNED in p]
     for distribution in recorded:
@@ -75,7 +76,16 @@ def use(config: Config, modules: Sequence[str] = ()) -> Config:
     named = [_absolute(p) for p in (*config.plugins, *modules) if _PINNED not in p]
     wanted = tuple(dict.fromkeys(named))
     load(wanted)
+    _check_settings(config)
     return dataclasses.replace(config, plugins=(*wanted, *_distributions(config)))
+
+
+def _check_settings(config: TrainConfig) -> None:
+    """Raises InputError where parts that were added do not accept their settings."""
+    if config.algorithm in factory.ALGORITHMS.origins:
+        factory.method_settings(config)
+    if config.network.backbone in encoder.BACKBONES.origins:
+        encoder.BACKBONES[config.network.backbone](config.network)
 
 
 def load(
