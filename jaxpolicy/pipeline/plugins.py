@@ -55,12 +55,17 @@ GROUP = "jaxpolicy."
 _PINNED = "=="  # between the name and the version of a distribution
 
 
-def use(config: Config, modules: Sequence[str] = ()) -> Config:
+def use(
+    config: Config,
+    modules: Sequence[str] = (),
+    registries: Mapping[str, Registry[Any]] = REGISTRIES,
+) -> Config:
     """Loads what `config` needs and `modules`; the configuration that says so.
 
     Args:
       config: whose `plugins` are loaded.
       modules: further ones, as in --plugin.
+      registries: what is filled.
 
     Returns:
       `config` whose `plugins` are all these modules, and the installed distributions whose
@@ -75,17 +80,18 @@ def use(config: Config, modules: Sequence[str] = ()) -> Config:
         _check_installed(distribution)
     named = [_absolute(p) for p in (*config.plugins, *modules) if _PINNED not in p]
     wanted = tuple(dict.fromkeys(named))
-    load(wanted)
-    _check_settings(config)
-    return dataclasses.replace(config, plugins=(*wanted, *_distributions(config)))
+    load(wanted, registries)
+    _check_settings(config, registries)
+    return dataclasses.replace(config, plugins=(*wanted, *_distributions(config, registries)))
 
 
-def _check_settings(config: TrainConfig) -> None:
+def _check_settings(config: TrainConfig, registries: Mapping[str, Registry[Any]]) -> None:
     """Raises InputError where parts that were added do not accept their settings."""
-    if config.algorithm in factory.ALGORITHMS.origins:
-        factory.method_settings(config)
-    if config.network.backbone in encoder.BACKBONES.origins:
-        encoder.BACKBONES[config.network.backbone](config.network)
+    algorithms, backbones = registries["algorithms"], registries["backbones"]
+    if config.algorithm in algorithms.origins:
+        schema.from_mapping(algorithms[config.algorithm].config, config.settings, "config.settings")
+    if config.network.backbone in backbones.origins:
+        backbones[config.network.backbone](config.network)
 
 
 def load(
@@ -149,10 +155,10 @@ def _check_installed(recorded: str) -> None:
         logging.warning("this run was made with %s; %s %s is installed", recorded, name, found)
 
 
-def _distributions(config: TrainConfig) -> list[str]:
+def _distributions(config: TrainConfig, registries: Mapping[str, Registry[Any]]) -> list[str]:
     """Installed distributions that bring a part whose name is a value of `config`."""
     words = {word.partition(":")[0] for word in _words(schema.to_mapping(config))}
-    added = (origin for r in REGISTRIES.values() for origin in r.origins.items())
+    added = (origin for r in registries.values() for origin in r.origins.items())
     found = [origin for name, origin in added if name in words and _PINNED in origin]
     return sorted(set(found))
 

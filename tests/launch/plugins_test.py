@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,83 +10,59 @@ import pytest
 from jaxpolicy.deploy import PolicyRuntime
 from tests.launch.cli_test import ROOT, launch, one_line
 
-PAGE = ROOT / "docs" / "plugins.md"
+PAGE = (ROOT / "docs" / "plugins.md").read_text()
 
 
-def written(folder: Path) -> Path:
-    """The files that the page shows, in `folder`."""
-    for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL):
+def write_page(folder: Path) -> Path:
+    """Writes the files that the page shows into `folder`, which it returns."""
+    for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL):
         with open(folder / name, "a") as file:
             file.write(code)
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The page's files, and `run`, which the pipeline made."""
-    folder = written(tmp_path_factory.mktemp("plugin"))
-    done = launch(
-        "pipeline",
-        f"--config={folder / 'my_experiment.py'}",
-        f"--plugin={folder / 'my_parts.py'}",
-        f"--workdir={folder / 'run'}",
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+@pytest.fixture
+def folder(tmp_path):
+    return write_page(tmp_path)
 
 
-def test_a_run_names_its_plugins_and_its_settings(trained):
-    config = json.loads((trained / "run" / "config.json").read_text())
-    assert config["plugins"] == [str(trained / "my_parts.py")]
+def commands(folder: Path) -> list[list[str]]:
+    """What the page says to type, with the page's files and its runs in `folder`."""
+    lines = re.findall(r"^python -m launch\.(.*)", PAGE.replace("\\\n", " "), re.MULTILINE)
+    there = re.sub(r"=(my_|runs/)", rf"={folder}/\1", "\n".join(lines))
+    return [line.split() for line in there.splitlines()]
+
+
+def test_the_commands_of_the_page_go_from_collection_to_the_artefact(folder):
+    told = {}
+    for module, *args in commands(folder):
+        done = launch(module, *args)
+        assert done.returncode == 0, done.stderr
+        told[module] = done.stdout
+    assert list(told) == ["pipeline", "evaluate", "export", "convert", "process"]
+    assert "gate passed" in told["pipeline"]
+    assert "success" in told["evaluate"]
+    assert "|JAX - onnx|" in told["export"]
+    assert "4 episodes written" in told["convert"]
+    assert "4 episodes kept" in told["process"]
+    _check_run(folder / "runs" / "touch", folder / "my_parts.py")
+
+
+def _check_run(run: Path, parts: Path) -> None:
+    """The run names its plug-in and settings, and its artefact acts without the plug-in."""
+    config = json.loads((run / "config.json").read_text())
+    assert config["plugins"] == [str(parts)]
     assert config["settings"] == {"delta": 0.2}
     assert config["network"]["settings"] == {"features": 8}
     assert config["env"]["settings"] == {"tolerance": 0.03}
+    runtime = PolicyRuntime(run / "export", "onnx")
+    seen = {s.name: np.zeros((1, *s.shape), s.dtype) for s in runtime.manifest.observation}
+    assert runtime.act(seen).shape == (1, runtime.manifest.action.size)
 
 
-def test_the_artefact_of_own_parts_acts_in_the_runtime(trained):
-    runtime = PolicyRuntime(trained / "run" / "export", "onnx")
-    observation = {s.name: np.zeros((1, *s.shape), s.dtype) for s in runtime.manifest.observation}
-    assert runtime.act(observation).shape == (1, runtime.manifest.action.size)
-
-
-def test_later_stages_find_the_plugin_again(trained):
-    done = launch("export", f"--workdir={trained / 'run'}")
-    assert done.returncode == 0, done.stderr
-    done = launch("evaluate", f"--workdir={trained / 'run'}", "--policy=onnx")
-    assert done.returncode == 0, done.stderr
-    assert "success" in done.stdout
-
-
-def test_an_own_format_is_written_and_recognised(trained):
-    done = launch(
-        "convert",
-        f"--config={trained / 'my_experiment.py'}",
-        f"--plugin={trained / 'my_parts.py'}",
-        f"--config.dataset={trained / 'run' / 'dataset'}",
-        "--to=json",
-        f"--output={trained / 'json'}",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "4 episodes written" in done.stdout
-    done = launch(
-        "process",
-        "--config=configs/bc_dataset.py",
-        f"--plugin={trained / 'my_parts.py'}",
-        f"--config.dataset={trained / 'json'}",
-        "--config.data.control_hz=20.0",
-        f"--workdir={trained / 'from_json'}",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "4 episodes kept" in done.stdout
-
-
-def test_a_plugin_that_is_gone_is_named(trained, tmp_path):
-    shutil.copytree(trained / "run", tmp_path / "run", symlinks=True)
-    path = tmp_path / "run" / "config.json"
-    config = json.loads(path.read_text())
-    config["plugins"] = [str(tmp_path / "gone.py")]
-    path.write_text(json.dumps(config))
-    message = one_line(launch("evaluate", f"--workdir={tmp_path / 'run'}"), 1)
+def test_a_plugin_that_is_gone_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"plugins": [str(tmp_path / "gone.py")]}))
+    message = one_line(launch("evaluate", f"--workdir={tmp_path}"), 1)
     assert f"{tmp_path / 'gone.py'}: no such file" in message
 
 
@@ -95,14 +70,25 @@ def test_a_plugin_that_is_gone_is_named(trained, tmp_path):
     ("right", "wrong", "place"),
     [("delta=0.2", "delat=0.2", "settings"), ("features=8", "width=8", "network.settings")],
 )
-def test_settings_are_checked_by_the_plugin(trained, tmp_path, right, wrong, place):
-    text = (trained / "my_experiment.py").read_text()
-    (tmp_path / "wrong.py").write_text(text.replace(right, wrong))
+def test_settings_are_checked_by_the_plugin(folder, right, wrong, place):
+    text = (folder / "my_experiment.py").read_text()
+    (folder / "wrong.py").write_text(text.replace(right, wrong))
     done = launch(
         "train",
-        f"--config={tmp_path / 'wrong.py'}",
-        f"--plugin={trained / 'my_parts.py'}",
-        f"--workdir={tmp_path / 'run'}",
+        f"--config={folder / 'wrong.py'}",
+        f"--plugin={folder / 'my_parts.py'}",
+        f"--workdir={folder / 'run'}",
     )
     assert f"{place} has no key '{wrong.partition('=')[0]}'" in one_line(done, 1)
-    assert not (tmp_path / "run").exists()
+    assert not (folder / "run").exists()
+
+
+def test_a_part_that_nobody_brought_is_named(folder):
+    done = launch(
+        "train",
+        f"--config={folder / 'my_experiment.py'}",
+        f"--config.dataset={ROOT / 'tests/data/bridge_dataset/1.0.0'}",
+        f"--workdir={folder / 'run'}",
+        "--describe",
+    )
+    assert "algorithm must be one of" in one_line(done, 1)
