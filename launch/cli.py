@@ -67,7 +67,7 @@ def config_from(holder: flags.FlagHolder, workdir: str = "") -> ExperimentConfig
         found = experiment.load(workdir)
     else:
         found = experiment.from_mapping(_read(holder).to_dict(), "config")
-    return plugins.use(found, flags.FLAGS["plugin"].value)
+    return plugins.use(found, flags.FLAGS["plugin"].value or ())
 
 
 def _read(holder: flags.FlagHolder) -> Any:
