@@ -16,7 +16,8 @@ from jaxpolicy.pipeline import convert
 from launch import cli, show
 
 CONFIG = cli.define_config()
-TO = flags.DEFINE_string("to", None, "Format: rlds, lerobot, robomimic, or that of a plug-in.", required=True)
+FORMATS = "Format: rlds, lerobot, robomimic, or one that a plug-in writes."
+TO = flags.DEFINE_string("to", None, FORMATS, required=True)
 OUTPUT = flags.DEFINE_string("output", None, "New folder, or file for robomimic.", required=True)
 
 
