@@ -16,12 +16,12 @@ ROOT = Path(__file__).parents[2]
 BRIDGE = ROOT / "tests/data/bridge_dataset/1.0.0"
 
 
-def launch(module: str, *args: str) -> subprocess.CompletedProcess:
+def launch(module: str, *args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """What `python -m launch.<module>` does, without the seconds that its imports take."""
     server = zygote()
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "stdout"), Path(folder, "stderr")
-        request = {"module": f"launch.{module}", "args": args, "stdout": str(out)}
+        request = {"module": f"launch.{module}", "args": args, "stdout": str(out), "cwd": str(cwd)}
         server.stdin.write(json.dumps({**request, "stderr": str(err)}) + "\n")
         server.stdin.flush()
         code = int(server.stdout.readline())
