@@ -70,6 +70,18 @@ def test_no_relative_imports():
     _report([f"{m.path}:{i.line}" for m, i in _all_imports() if i.target.startswith(".")])
 
 
+def test_a_newcomer_finds_the_stages_at_the_top():
+    top = {p.name for p in (layers.ROOT / "jaxpolicy").iterdir() if p.name != "__pycache__"}
+    stages = {key.split(".")[1] for key in layers.TABLE if key.startswith("jaxpolicy.")}
+    assert top - {"__init__.py", "py.typed"} <= stages
+    assert {p for p in top if p.endswith(".py")} == {"__init__.py"}
+
+
+def test_files_of_the_pipeline_are_short():
+    lengths = {m.path: m.text.count("\n") for m in CODE if m.name.startswith("jaxpolicy.pipeline")}
+    _report([f"{path}: {n} lines" for path, n in lengths.items() if n > 300])
+
+
 def test_no_import_cycles():
     graph = {
         m.name: {i.target for i in layers.imports(m) if _ours(i.target) and not i.deferred}
