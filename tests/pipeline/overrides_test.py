@@ -30,7 +30,7 @@ def test_values_are_read_by_the_type_of_their_key():
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("optimizer.learning_rat", "1", "'optimizer.learning_rat'; did you mean 'optimizer.learning"),
+        ("optimizer.learning_rat", "1", "'optimizer.learning_rat'; did you mean 'optimizer."),
         ("learning_rate", "1", "did you mean 'optimizer.learning_rate'"),
         ("zzzz", "1", "config has no key 'zzzz'; --print_config lists all keys"),
         ("loop.steps", "many", "config.loop.steps must be int, got str 'many'"),
