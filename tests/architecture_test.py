@@ -66,8 +66,21 @@ def test_imports_follow_the_table():
     )
 
 
-def test_no_relative_imports():
-    _report([f"{m.path}:{i.line}" for m, i in _all_imports() if i.target.startswith(".")])
+def test_relative_imports_are_those_of_packages_with_two_names():
+    """`launch` and `configs` are `jaxpolicy.launch` and `jaxpolicy.configs` once installed."""
+    relative = [(m, i) for m, i in _all_imports() if i.target.startswith(".")]
+    inside = {p: {m.name for m in CODE if layers.within(m.name, p)} for p in layers.PROGRAMS}
+    for module, found in relative:
+        package = module.name.split(".")[0]
+        target = package + "." + found.target.lstrip(".")
+        if package not in inside or target not in inside[package]:
+            pytest.fail(f"{module.path}:{found.line} {found.target}")
+    absolute = [
+        f"{m.path}:{i.line} imports {i.target}"
+        for m, i in _all_imports()
+        if i.target.split(".")[0] in layers.PROGRAMS and m.name.split(".")[0] in layers.PROGRAMS
+    ]
+    _report(absolute)
 
 
 def test_a_newcomer_finds_the_stages_at_the_top():

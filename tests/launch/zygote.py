@@ -13,8 +13,8 @@ import os
 import runpy
 import sys
 
-from jaxpolicy.pipeline import dagger, run  # noqa: F401  what all launchers import
-from launch import cli, show  # noqa: F401
+from jaxpolicy.pipeline import console, dagger, design, run  # noqa: F401  what launchers import
+from launch import cli  # noqa: F401
 
 
 def become(request: dict) -> None:
