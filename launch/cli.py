@@ -48,28 +48,35 @@ def define_workdir() -> flags.FlagHolder:
 
 
 def define_config(required: bool = True) -> flags.FlagHolder:
-    """--config=NAME[:VARIANT], with --config.KEY=VALUE overrides, and --print_config."""
+    """--config=NAME[:VARIANT], with --config.KEY=VALUE overrides, --plugin and --print_config."""
     text = "Experiment: a shipped configuration by name (bc.py:lift:debug), or a file of your own"
     text += " by path. Change any value of it with --config.KEY=VALUE."
     if not required:
         text += " Default: what the run in --workdir was made with."
     flags.DEFINE_multi_string("override", [], "KEY=VALUE, the same as --config.KEY=VALUE.")
+    flags.DEFINE_multi_string(
+        "plugin",
+        [],
+        "Module, or path of a .py file, that brings parts of your own (see docs/plugins.md); may "
+        "be given several times. The run remembers it.",
+    )
     flags.DEFINE_bool("print_config", False, "Print the configuration as flags, and stop.")
     return flags.DEFINE_string("config", None, text, required=required)
 
 
 def config_from(holder: flags.FlagHolder, workdir: str = "") -> "ExperimentConfig":
-    """The experiment that --config names, else the one recorded in `workdir`.
+    """The experiment that --config names, else that of `workdir`; its plug-ins are loaded.
 
     With --print_config it is printed, and the launcher ends.
     """
-    from jaxpolicy.pipeline import experiment, overrides
+    from jaxpolicy.pipeline import experiment, overrides, plugins
 
     given = [_pair(text) for text in flags.FLAGS.override]
     if holder.value is None:
         config = overrides.after_training(experiment.load(workdir), given)
     else:
         config = overrides.apply(experiment.from_mapping(configurations.load(holder.value)), given)
+    config = plugins.use(config, flags.FLAGS.plugin)
     if flags.FLAGS.print_config:
         lines = (f"--config.{k}={shlex.quote(str(v))}\n" for k, v in overrides.keys(config))
         sys.stdout.writelines(lines)

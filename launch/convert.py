@@ -17,7 +17,8 @@ from absl import flags
 from . import cli
 
 CONFIG = cli.define_config()
-TO = flags.DEFINE_enum("to", None, ["rlds", "lerobot", "robomimic"], "Format.", required=True)
+FORMATS = "Format: rlds, lerobot, robomimic, or one that a plug-in writes."
+TO = flags.DEFINE_string("to", None, FORMATS, required=True)
 OUTPUT = flags.DEFINE_string("output", None, "New folder, or file for robomimic.", required=True)
 
 

@@ -9,7 +9,17 @@ from absl import flags
 
 from . import cli, configurations
 
-KINDS = ("all", "configurations", "tasks", "robots", "algorithms", "backbones", "heads", "formats")
+KINDS = (
+    "all",
+    "configurations",
+    "tasks",
+    "robots",
+    "algorithms",
+    "backbones",
+    "heads",
+    "formats",
+    "runtimes",
+)
 WHAT = flags.DEFINE_enum("what", "all", KINDS, "Which list.")
 
 

@@ -25,6 +25,7 @@ LIGHT = (
     "jaxpolicy.core.atomic",
     "jaxpolicy.core.chunking",
     "jaxpolicy.core.json_file",
+    "jaxpolicy.core.registry",
     "jaxpolicy.core.text",
 )
 STAGES = (
@@ -63,7 +64,12 @@ TABLE = {
     "jaxpolicy.core.atomic": ("jaxpolicy.core.specs",),
     "jaxpolicy.core.chunking": (),
     "jaxpolicy.core.json_file": ("jaxpolicy.core.atomic",),
-    "jaxpolicy.core.text": ("jaxpolicy.core.specs", "jaxpolicy.core.atomic"),
+    "jaxpolicy.core.registry": ("jaxpolicy.core.schema",),
+    "jaxpolicy.core.text": (
+        "jaxpolicy.core.specs",
+        "jaxpolicy.core.atomic",
+        "jaxpolicy.core.registry",
+    ),
     "jaxpolicy.core.types": LIGHT,
     "jaxpolicy.core.normalization": LIGHT,
     "jaxpolicy.sim": CORE,

@@ -12,7 +12,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["InputError", "from_mapping", "to_mapping"]
+__all__ = ["OPTIONAL", "InputError", "Settings", "from_mapping", "to_mapping"]
+
+# Metadata of a field that records leave out while it is empty, so that they stay as they were.
+OPTIONAL = {"optional": True}
 
 T = TypeVar("T")
 
@@ -24,9 +27,59 @@ class InputError(ValueError):
     """
 
 
+class Settings(dict[str, Any]):
+    """Settings whose schema only a plug-in knows: a mapping that cannot be changed.
+
+    Lists become tuples and mappings Settings, all the way down, so that it can be hashed as
+    the configuration that holds it; `from_mapping` makes the plug-in's own dataclass of it.
+    """
+
+    def __init__(self, *args: Any, **values: Any):
+        """As `dict`."""
+        super().__init__({str(k): _fixed(v) for k, v in dict(*args, **values).items()})
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> Any:
+        return Settings, (dict(self),)
+
+    def plain(self) -> dict[str, Any]:
+        """The same as nested plain dicts."""
+        return {k: v.plain() if isinstance(v, Settings) else v for k, v in self.items()}
+
+    def _refuse(self, *args: Any, **values: Any) -> Any:
+        raise TypeError("Settings cannot be changed; make others")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+
+def _fixed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Settings(value)
+    return tuple(map(_fixed, value)) if isinstance(value, list | tuple) else value
+
+
 def to_mapping(config: Any) -> dict[str, Any]:
-    """Dataclass -> nested plain dict (tuples kept); inverse of `from_mapping`."""
-    return dataclasses.asdict(config)
+    """Dataclass -> nested plain dict (tuples kept); inverse of `from_mapping`.
+
+    Fields marked OPTIONAL are left out where they are empty.
+    """
+    return _tidied(config, dataclasses.asdict(config))
+
+
+def _tidied(config: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """`found` of `config` without empty optional fields, settings as plain dicts; in place."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            _tidied(value, found[field.name])
+        elif "optional" in field.metadata and not value:
+            del found[field.name]
+        elif isinstance(value, Settings):
+            found[field.name] = value.plain()
+    return found
 
 
 def from_mapping(cls: type[T], value: Any, where: str = "config") -> T:
@@ -73,6 +126,8 @@ def _kind(value: Any) -> str:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """`value` as the annotated type `hint`."""
     origin = typing.get_origin(hint)
+    if hint is Settings:
+        return Settings(_convert_mapping(Mapping[str, Any], value, where))
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_mapping(hint, value, where)  # type: ignore
     if origin in (typing.Union, types.UnionType):

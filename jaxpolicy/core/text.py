@@ -14,12 +14,13 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from jaxpolicy.core import atomic
+from jaxpolicy.core.registry import Registry
 from jaxpolicy.core.specs import InputError
 
 __all__ = ["ENCODERS", "HashEncoder", "TableEncoder", "TextEncoder", "get"]
@@ -198,7 +199,9 @@ def _checked(texts: Sequence[str]) -> Sequence[str]:
 
 
 # Name -> maker of an encoder of a size; tables are named by their path instead.
-ENCODERS: Mapping[str, Callable[[int], TextEncoder]] = {"hash": HashEncoder}
+ENCODERS: Registry[Callable[[int], TextEncoder]] = Registry(
+    "text encoder", {"hash": HashEncoder}, Callable
+)
 
 
 def get(name_or_path: str) -> TextEncoder:

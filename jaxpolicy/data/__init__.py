@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jaxpolicy.core.registry import Registry
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.data.config import CleaningConfig, DataConfig
 from jaxpolicy.data.formats import (
@@ -53,7 +54,7 @@ class Format(NamedTuple):
 
 
 # A new format is a module in formats/ and an entry here.
-SOURCES: dict[str, Format] = {
+_SOURCES: dict[str, Format] = {
     "rlds": Format(rlds.RldsReader, rlds.matches, "a folder with dataset_info.json"),
     "lerobot": Format(
         lerobot.LeRobotReader, lerobot.matches, "meta/info.json with a codebase_version"
@@ -70,13 +71,15 @@ SOURCES: dict[str, Format] = {
     ),
     "npz": Format(npz.NpzReader, npz.matches, "a folder of .npz files"),
 }
+SOURCES: Registry[Format] = Registry("format", _SOURCES, Format)
 
 # Formats that can be written: write(path, episodes, spec, name) -> number of episodes.
-WRITERS: dict[str, Callable[..., int]] = {
+_WRITERS: dict[str, Callable[..., int]] = {
     "rlds": rlds_writer.write,
     "lerobot": lerobot_writer.write,
     "robomimic": robomimic_writer.write,
 }
+WRITERS: Registry[Callable[..., int]] = Registry("writer", _WRITERS, Callable)
 
 
 def detect(path: str | os.PathLike[str]) -> str:

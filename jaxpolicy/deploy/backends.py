@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy.core.registry import Registry
 from jaxpolicy.core.specs import ArraySpec, InputError, PolicyManifest
 from jaxpolicy.deploy import artefact
 
@@ -118,7 +119,9 @@ class LiteRTBackend:
 
 
 # Artefact kind -> backend class.
-BACKENDS: dict[str, Callable[..., Any]] = {"onnx": OnnxBackend, "tflite": LiteRTBackend}
+BACKENDS: Registry[Callable[..., Any]] = Registry(
+    "runtime", {"onnx": OnnxBackend, "tflite": LiteRTBackend}, Callable
+)
 
 
 def load(directory: str | os.PathLike[str], kind: str = "onnx", threads: int = 1) -> Any:

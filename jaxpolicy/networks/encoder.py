@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxpolicy.core.registry import Registry
+from jaxpolicy.core.schema import OPTIONAL, Settings
 from jaxpolicy.core.specs import PREVIOUS_ACTION, InputError, is_camera, mask_key
 from jaxpolicy.networks.attention import TransformerBlock, heads_of, layer_norm
 from jaxpolicy.networks.mlp import ACTIVATIONS
@@ -79,6 +81,7 @@ class NetworkConfig:
       activation: of the hidden layers, key of mlp.ACTIVATIONS.
       dropout: share of hidden units dropped while training.
       dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
+      settings: of a backbone that a plug-in brings, see docs/plugins.md.
     """
 
     backbone: str = "patch_cnn"
@@ -103,6 +106,7 @@ class NetworkConfig:
     activation: str = "relu"
     dropout: float = 0.0
     dtype: str = "float32"
+    settings: Settings = dataclasses.field(default_factory=Settings, metadata=OPTIONAL)
 
 
 def _patch_cnn(config: NetworkConfig) -> nn.Module:
@@ -138,7 +142,7 @@ def _vit_of(width: int, depth: int, config: NetworkConfig) -> nn.Module:
 
 # Widths and depths of vit_tiny and vit_small: Touvron et al. 2021, table 1
 # (https://arxiv.org/abs/2012.12877); of vit_base and vit_large: Dosovitskiy et al. 2021.
-BACKBONES: dict[str, Callable[[NetworkConfig], nn.Module]] = {
+_BACKBONES: dict[str, Callable[[NetworkConfig], nn.Module]] = {
     "patch_cnn": _patch_cnn,
     "resnet18": functools.partial(_resnet, 18),
     "resnet34": functools.partial(_resnet, 34),
@@ -149,6 +153,9 @@ BACKBONES: dict[str, Callable[[NetworkConfig], nn.Module]] = {
     "vit_small": functools.partial(_vit_of, 384, 12),
     "vit_tiny": functools.partial(_vit_of, 192, 12),
 }
+BACKBONES: Registry[Callable[[NetworkConfig], nn.Module]] = Registry(
+    "backbone", _BACKBONES, Callable
+)
 _VITS = frozenset(("vit", "vit_base", "vit_large", "vit_small", "vit_tiny"))
 
 # Backbone -> size -> keys of NetworkConfig. Parameters of a one-camera policy: tiny 0.1M
@@ -197,6 +204,11 @@ def resolve(config: NetworkConfig) -> NetworkConfig:
     if config.backbone not in BACKBONES:
         known = sorted(BACKBONES)
         raise InputError(f"network.backbone must be one of {known}, got '{config.backbone}'")
+    if config.settings and config.backbone in BACKBONES.own:
+        raise InputError(
+            f"network.settings are for backbones of plug-ins; those of '{config.backbone}' are "
+            "keys of network"
+        )
     if config.size:
         config = dataclasses.replace(config, **_preset(config))
     choices: dict[str, tuple[str, ...]] = {

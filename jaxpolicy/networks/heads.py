@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpolicy.core.registry import Registry
 from jaxpolicy.core.specs import InputError
 
 __all__ = ["HEADS", "Head", "HeadConfig", "check"]
@@ -250,7 +251,7 @@ def _discrete_confidence(config: HeadConfig, outputs: jax.Array, scale: float) -
     return _near(config, outputs[:, :1]).sum(-1).mean((-1, -2))
 
 
-HEADS: dict[str, Head] = {
+_HEADS: dict[str, Head] = {
     "mse": Head(_point_size, _mse, _point, _point),
     "l1": Head(_point_size, _l1, _point, _point),
     "gaussian": Head(
@@ -261,3 +262,4 @@ HEADS: dict[str, Head] = {
         _discrete_size, _discrete_loss, _discrete_mode, _discrete_sample, _discrete_confidence
     ),
 }
+HEADS: Registry[Head] = Registry("head", _HEADS, Head)

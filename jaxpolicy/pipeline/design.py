@@ -57,7 +57,7 @@ def _online(config: ExperimentConfig, devices: int) -> Description:
     # Without the expert's starts, which would have to be recorded.
     arena = dataclasses.replace(config.arena, expert_starts=0.0)
     data = online.prepare(dataclasses.replace(config, arena=arena), stages.make_world(config.env))
-    spec, settings = data.policy_spec, getattr(config, config.algorithm)
+    spec, settings = data.policy_spec, factory.method_settings(config)
     algorithm = factory.make_algorithm(config, spec, data.norm, devices=devices)
     n = settings.n_worlds * settings.steps // settings.minibatches
     table = describe_lib.table(algorithm, ppo.example_samples(algorithm, spec, n))

@@ -13,7 +13,7 @@ from jaxpolicy.pipeline.experiment import ExperimentConfig
 __all__ = ["Cell", "cells", "is_sweep", "parse_grid"]
 
 # What all runs share cannot differ between them.
-SHARED = ("collect", "dataset", "env", "grid", "mixture", "name", "seed", "seeds")
+SHARED = ("collect", "dataset", "env", "grid", "mixture", "name", "plugins", "seed", "seeds")
 _HOW = "write key=value,value;key=value,..., e.g. optimizer.learning_rate=1e-4,3e-4"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from brax.envs.base import Env
 
+from jaxpolicy.core.registry import Registry
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim.config import EnvConfig, override
 from jaxpolicy.sim.tasks.base import ManipulationEnv
@@ -20,7 +21,7 @@ from jaxpolicy.sim.tasks.stack import Stack
 
 __all__ = ["ENVIRONMENTS", "EnvConfig", "make", "make_world"]
 
-ENVIRONMENTS: dict[str, Callable[[EnvConfig], ManipulationEnv]] = {
+_TASKS: dict[str, Callable[[EnvConfig], ManipulationEnv]] = {
     "reach": Reach,
     "push": Push,
     "lift": Lift,
@@ -30,6 +31,7 @@ ENVIRONMENTS: dict[str, Callable[[EnvConfig], ManipulationEnv]] = {
     "pick_by_instruction": PickByInstruction,
     "open_drawer": OpenDrawer,
 }
+ENVIRONMENTS: Registry[Callable[[EnvConfig], ManipulationEnv]] = Registry("task", _TASKS, Callable)
 
 
 def make(name: str, **overrides: Any) -> ManipulationEnv:
@@ -44,7 +46,10 @@ def make(name: str, **overrides: Any) -> ManipulationEnv:
             f"unknown env.name '{name}'; known: {', '.join(ENVIRONMENTS)}; make_world also "
             "takes gymnasium:ID, brax:NAME and mjcf:PATH"
         )
-    return ENVIRONMENTS[name](override(EnvConfig(name=name), overrides))
+    config = override(EnvConfig(name=name), overrides)
+    if config.settings and name in ENVIRONMENTS.own:
+        raise InputError(f"env.settings are for tasks of plug-ins; '{name}' has none")
+    return ENVIRONMENTS[name](config)
 
 
 def make_world(config: EnvConfig) -> Env:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jaxpolicy.core.schema import OPTIONAL, Settings
 from jaxpolicy.core.specs import InputError
 
 __all__ = [
@@ -214,6 +215,7 @@ class EnvConfig:
       shadows: whether images have shadows.
       workers: threads of the C engine, 0 for one per core.
       randomization: what differs from episode to episode besides the start.
+      settings: of a task that a plug-in brings, see docs/plugins.md.
     """
 
     name: str = "lift"
@@ -229,6 +231,7 @@ class EnvConfig:
     shadows: bool = True
     workers: int = 0
     randomization: RandomizationConfig = RandomizationConfig()
+    settings: Settings = dataclasses.field(default_factory=Settings, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

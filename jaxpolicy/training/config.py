@@ -7,6 +7,7 @@ from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.algorithms.ppo import PPOConfig
+from jaxpolicy.core.schema import OPTIONAL, Settings
 from jaxpolicy.core.specs import InputError, check_chunks
 from jaxpolicy.data.config import DataConfig, MixtureEntry
 from jaxpolicy.networks.augment import AugmentConfig
@@ -142,7 +143,8 @@ class TrainConfig:
       data: what is read from the dataset.
       network: architecture.
       augment: random changes of the images while training, for every algorithm.
-      algorithm: key of `factory.ALGORITHMS`; its settings are in the field of that name.
+      algorithm: key of `factory.ALGORITHMS`; its settings are in the field of that name, those
+        of a plug-in's in `settings`.
       init_from: workdir of a run whose parameters training starts from (of a sweep, those of
         the same seed); "" starts at random.
       act: action chunking with transformers.
@@ -159,6 +161,9 @@ class TrainConfig:
       temporal_ensemble: below 0: off. Else a chunk is predicted at every step, and the
         mean of all predictions of the current action is executed, with weights
         exp(-temporal_ensemble * i), i = 0 for the oldest; n_action_steps must be 1.
+      settings: of an algorithm that a plug-in brings, see docs/plugins.md.
+      plugins: where parts from outside come from: modules, .py files, and distributions with
+        their versions ("name==1.0"); see `pipeline.plugins`.
     """
 
     name: str = "experiment"
@@ -183,6 +188,8 @@ class TrainConfig:
     horizon: int = 1
     n_action_steps: int = 1
     temporal_ensemble: float = -1.0
+    settings: Settings = dataclasses.field(default_factory=Settings, metadata=OPTIONAL)
+    plugins: tuple[str, ...] = dataclasses.field(default=(), metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         if self.mixture and self.dataset:

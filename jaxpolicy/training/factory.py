@@ -12,6 +12,7 @@ import optax
 from jaxpolicy.algorithms import act, bc, diffusion, dppo, ppo
 from jaxpolicy.core import schema
 from jaxpolicy.core.normalization import NormStats
+from jaxpolicy.core.registry import Registry
 from jaxpolicy.core.specs import PRIVILEGED, VECTORS, InputError
 from jaxpolicy.core.types import Algorithm, Batch, DatasetSpec, Params, PolicySpec
 from jaxpolicy.training import checkpoint, sharding
@@ -21,29 +22,48 @@ __all__ = [
     "ALGORITHMS",
     "ONLINE",
     "LoadedPolicy",
+    "Method",
     "blank_norm",
     "config_from_dict",
     "example_batch",
     "is_kernel",
+    "is_online",
     "load_policy",
     "make_algorithm",
     "make_optimizer",
     "make_policy_spec",
     "make_schedule",
+    "method_settings",
     "spec_from_dict",
 ]
 
-# name -> make(policy_spec, network_config, config, optimizer, norm, augmentation) ->
-# Algorithm; the field of TrainConfig with that name is `config`.
-ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
-    "act": act.make,
-    "bc": bc.make,
-    "diffusion": diffusion.make,
-    "dppo": dppo.make,
-    "ppo": ppo.make,
+
+class Method(NamedTuple):
+    """How an algorithm is made.
+
+    Attributes:
+      make: (policy_spec, network_config, config, optimizer, norm, augmentation) -> Algorithm;
+        that of a method that learns in worlds also takes the number of devices.
+      config: dataclass of its settings. An own algorithm's are in the field of TrainConfig
+        with its name, a plug-in's in `settings`.
+      online: it learns in worlds; `config` then derives from PPOConfig.
+    """
+
+    make: Callable[..., Algorithm]
+    config: type
+    online: bool = False
+
+
+_METHODS = {
+    "act": Method(act.make, act.ACTConfig),
+    "bc": Method(bc.make, bc.BCConfig),
+    "diffusion": Method(diffusion.make, diffusion.DiffusionConfig),
+    "dppo": Method(dppo.make, dppo.DPPOConfig, online=True),
+    "ppo": Method(ppo.make, ppo.PPOConfig, online=True),
 }
-# Those that learn in worlds; their make also takes the number of devices.
-ONLINE = ("dppo", "ppo")
+ALGORITHMS: Registry[Method] = Registry("algorithm", _METHODS, Method)
+# Those of the library that learn in worlds.
+ONLINE = tuple(name for name, method in _METHODS.items() if method.online)
 
 
 class LoadedPolicy(NamedTuple):
@@ -134,17 +154,37 @@ def make_algorithm(
     Raises:
       InputError: unknown algorithm, or a value it does not accept.
     """
-    if config.algorithm not in ALGORITHMS:
-        known = ", ".join(sorted(ALGORITHMS))
-        raise InputError(f"algorithm must be one of {known}, got '{config.algorithm}'")
-    settings, make = getattr(config, config.algorithm), ALGORITHMS[config.algorithm]
+    settings, method = method_settings(config), ALGORITHMS[config.algorithm]
     steps = steps or config.loop.steps
     common = (policy_spec, config.network, settings)
-    if config.algorithm not in ONLINE:
+    if not method.online:
         optimizer = make_optimizer(config.optimizer, steps)
-        return make(*common, optimizer, norm, config.augment)
+        return method.make(*common, optimizer, norm, config.augment)
     optimizer = make_optimizer(config.optimizer, ppo.optimizer_steps(settings, steps))
-    return make(*common, optimizer, norm, config.augment, devices)
+    return method.make(*common, optimizer, norm, config.augment, devices)
+
+
+def method_settings(config: TrainConfig) -> Any:
+    """Settings of the algorithm that `config` names, as its own dataclass.
+
+    Raises:
+      InputError: unknown algorithm, or settings that it does not accept.
+    """
+    name = config.algorithm
+    if name not in ALGORITHMS:
+        known = ", ".join(sorted(ALGORITHMS))
+        told = f"; plug-ins of this run: {', '.join(config.plugins)}" if config.plugins else ""
+        raise InputError(f"algorithm must be one of {known}, got '{name}'{told}")
+    if name not in ALGORITHMS.own:
+        return schema.from_mapping(ALGORITHMS[name].config, config.settings, "config.settings")
+    if config.settings:
+        raise InputError(f"config.settings are for algorithms of plug-ins, see config.{name}")
+    return getattr(config, name)
+
+
+def is_online(config: TrainConfig) -> bool:
+    """Whether the algorithm of `config` learns in worlds."""
+    return config.algorithm in ALGORITHMS and ALGORITHMS[config.algorithm].online
 
 
 def example_batch(policy_spec: PolicySpec, batch_size: int = 1) -> Batch:

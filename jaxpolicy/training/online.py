@@ -66,12 +66,12 @@ class NoData:
 
 def is_online(config: TrainConfig) -> bool:
     """Whether `config` learns in worlds."""
-    return config.algorithm in factory.ONLINE
+    return factory.is_online(config)
 
 
 def steps_per_update(config: TrainConfig) -> int:
     """Control steps, over all worlds, of an update of a method that learns in them."""
-    settings = getattr(config, config.algorithm)
+    settings = factory.method_settings(config)
     return settings.n_worlds * settings.steps * config.n_action_steps
 
 
@@ -85,7 +85,7 @@ def prepare(config: TrainConfig, env: Env) -> Prepared:
     Raises:
       InputError: the world cannot be learned in, or lacks what the policy is to see.
     """
-    settings = getattr(config, config.algorithm)
+    settings = factory.method_settings(config)
     spec = policy_spec(config, env)
     return Prepared(
         train_loader=NoData(),
@@ -134,7 +134,7 @@ def make_algorithm(config: TrainConfig, data: Prepared, updates: int, mesh: Mesh
     """
     if data.arena is None:
         return factory.make_algorithm(config, data.policy_spec, data.norm, updates)
-    settings = getattr(config, config.algorithm)
+    settings = factory.method_settings(config)
     algorithm = factory.make_algorithm(config, data.policy_spec, data.norm, updates, mesh.size)
     plan = rollouts.Plan(settings.steps, updates, config.seed)
     return rollouts.in_worlds(algorithm, data.arena, plan)
@@ -154,7 +154,7 @@ def shapes(config: TrainConfig, data: Prepared, algorithm: Algorithm) -> tuple[W
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(algorithm.init, key, ()).params
     worlds = jax.eval_shape(functools.partial(rollouts.init, arena), key)
-    steps = getattr(config, config.algorithm).steps
+    steps = factory.method_settings(config).steps
     collect = functools.partial(rollouts.collect, arena, explore, steps=steps)
     return worlds, jax.eval_shape(collect, params, worlds)[1]
 

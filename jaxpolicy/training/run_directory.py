@@ -29,6 +29,7 @@ CONFIG_FILE = "config.json"
 FREE_KEYS = (
     "name",
     "dataset",
+    "plugins",
     "env.workers",
     "data.loader",
     "data.cache_budget_mb",

@@ -30,9 +30,19 @@ def test_the_same_configuration_passes(tmp_path):
 
 @pytest.mark.parametrize("key", run_directory.FREE_KEYS)
 def test_free_keys_exist(key):
-    value = schema.to_mapping(TrainConfig())
+    # Not to_mapping, which leaves out what is optional and empty.
+    value = dataclasses.asdict(TrainConfig())
     for part in key.split("."):
         value = value[part]
+
+
+def test_plugins_may_change_and_their_settings_may_not(tmp_path):
+    config = dataclasses.replace(fixtures.config(), settings=schema.Settings(delta=0.2))
+    moved = dataclasses.replace(config, plugins=("elsewhere.py",))
+    run_directory.check_same_config(moved, stored(config), tmp_path)
+    other = dataclasses.replace(config, settings=schema.Settings(delta=0.3))
+    with pytest.raises(InputError, match=r"settings.delta is 0.2 there and 0.3 now"):
+        run_directory.check_same_config(other, stored(config), tmp_path)
 
 
 def test_other_stages_do_not_matter(tmp_path):

@@ -1,5 +1,6 @@
 """Robots by name: published constants, MJCF, kinematics and control."""
 
+from jaxpolicy.core.registry import Registry
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.sim.robots.description import Capsule, Joint, Link, Robot
 from jaxpolicy.sim.robots.kinematics import (
@@ -36,7 +37,7 @@ __all__ = [
     "yaw_of",
 ]
 
-ROBOTS: dict[str, Robot] = {"panda": PANDA, "ur5e": UR5E}
+ROBOTS: Registry[Robot] = Registry("robot", {"panda": PANDA, "ur5e": UR5E}, Robot)
 
 
 def get(name: str) -> Robot:
