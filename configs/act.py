@@ -16,12 +16,13 @@ from dataclasses import replace
 
 import ml_collections
 
-from configs import common, tasks
 from jaxpolicy.algorithms.act import ACTConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+from . import common, tasks
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:

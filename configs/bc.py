@@ -16,12 +16,13 @@ from typing import Any
 
 import ml_collections
 
-from configs import common, tasks
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+from . import common, tasks
 
 
 def _steps(n: int) -> LoopConfig:

@@ -21,13 +21,14 @@ from dataclasses import replace
 
 import ml_collections
 
-from configs import common
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.data.config import DataConfig
 from jaxpolicy.networks.augment import AugmentConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+from . import common
 
 FULL = ExperimentConfig(
     name="bc_dataset",

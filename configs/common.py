@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 
 import ml_collections
 
-from configs import tasks
 from jaxpolicy.core.schema import InputError
 from jaxpolicy.pipeline.experiment import ExperimentConfig
+
+from . import tasks
 
 __all__ = ["select", "select_task"]
 

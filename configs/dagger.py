@@ -16,10 +16,11 @@ from dataclasses import replace
 
 import ml_collections
 
-from configs import bc, common, tasks
 from jaxpolicy.collect.config import CollectConfig, DaggerConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
+
+from . import bc, common, tasks
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:

@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import ml_collections
 
-from configs import common, tasks
 from jaxpolicy.algorithms.diffusion import DiffusionConfig
 from jaxpolicy.algorithms.imitation import EMAConfig
 from jaxpolicy.networks.augment import AugmentConfig
@@ -24,6 +23,8 @@ from jaxpolicy.networks.denoisers import DenoiserConfig
 from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+from . import common, tasks
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:

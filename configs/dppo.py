@@ -20,10 +20,11 @@ from dataclasses import replace
 
 import ml_collections
 
-from configs import common, diffusion, ppo, tasks
 from jaxpolicy.algorithms.dppo import DPPOConfig
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
+
+from . import common, diffusion, ppo, tasks
 
 
 def full(task: ExperimentConfig) -> ExperimentConfig:

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import ml_collections
 
-from configs import common
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.evaluation.config import EvaluationConfig
@@ -23,6 +22,8 @@ from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim.config import EnvConfig
 from jaxpolicy.training.config import LoopConfig, OptimizerConfig
+
+from . import common
 
 FULL = ExperimentConfig(
     name="lift_demo",

@@ -22,7 +22,6 @@ from typing import Any
 
 import ml_collections
 
-from configs import common, tasks
 from jaxpolicy.algorithms.bc import BCConfig
 from jaxpolicy.algorithms.ppo import PPOConfig
 from jaxpolicy.collect.config import CollectConfig
@@ -32,6 +31,8 @@ from jaxpolicy.networks.encoder import NetworkConfig
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.sim.config import MODERATE
 from jaxpolicy.training.config import ArenaConfig, GuardConfig, LoopConfig, OptimizerConfig
+
+from . import common, tasks
 
 N_WORLDS, STEPS = 256, 50
 

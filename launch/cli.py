@@ -7,19 +7,20 @@ Exit codes: 0 done and gate passed; 1 bad input (one line on stderr); 2 usage;
 import difflib
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from jaxpolicy.core import schema
 from jaxpolicy.core.schema import InputError
-from jaxpolicy.pipeline import experiment, plugins
-from jaxpolicy.pipeline.experiment import ExperimentConfig
-from jaxpolicy.training.loop import enable_compilation_cache
+
+from . import configurations, help_text
+
+if TYPE_CHECKING:
+    from jaxpolicy.pipeline.experiment import ExperimentConfig
 
 __all__ = [
     "BAD_INPUT",
@@ -35,6 +36,9 @@ BAD_INPUT = 1
 USAGE = 2
 GATE_NOT_PASSED = 3
 
+_HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull", "-?")
+_OVERRIDE = "--config."
+
 
 def define_workdir() -> flags.FlagHolder:
     """--workdir, the run directory."""
@@ -44,46 +48,55 @@ def define_workdir() -> flags.FlagHolder:
 
 
 def define_config(required: bool = True) -> flags.FlagHolder:
-    """--config=FILE[:VARIANT], with --config.KEY=VALUE overrides, and --plugin=MODULE."""
-    text = "Experiment file, e.g. configs/lift_demo.py or configs/bc.py:lift:debug; override any "
-    text += "value with --config.KEY=VALUE (e.g. --config.optimizer.learning_rate=3e-4)."
+    """--config=NAME[:VARIANT], with --config.KEY=VALUE overrides, --plugin and --print_config."""
+    text = "Experiment: a shipped configuration by name (bc.py:lift:debug), or a file of your own"
+    text += " by path. Change any value of it with --config.KEY=VALUE."
     if not required:
-        text += " Default: the config.json of --workdir."
-    holder = config_flags.DEFINE_config_file("config", None, text, lock_config=True)
-    if required:
-        flags.mark_flag_as_required("config")
+        text += " Default: what the run in --workdir was made with."
+    flags.DEFINE_multi_string("override", [], "KEY=VALUE, the same as --config.KEY=VALUE.")
     flags.DEFINE_multi_string(
         "plugin",
         [],
         "Module, or path of a .py file, that brings parts of your own (see docs/plugins.md); may "
         "be given several times. The run remembers it.",
     )
-    return holder
+    flags.DEFINE_bool("print_config", False, "Print the configuration as flags, and stop.")
+    return flags.DEFINE_string("config", None, text, required=required)
 
 
-def config_from(holder: flags.FlagHolder, workdir: str = "") -> ExperimentConfig:
-    """The experiment that --config names, else that of `workdir`; its plug-ins are loaded."""
+def config_from(holder: flags.FlagHolder, workdir: str = "") -> "ExperimentConfig":
+    """The experiment that --config names, else that of `workdir`; its plug-ins are loaded.
+
+    With --print_config it is printed, and the launcher ends.
+    """
+    from jaxpolicy.pipeline import experiment, overrides, plugins
+
+    given = [_pair(text) for text in flags.FLAGS.override]
     if holder.value is None:
-        found = experiment.load(workdir)
+        config = overrides.after_training(experiment.load(workdir), given)
     else:
-        found = experiment.from_mapping(_read(holder).to_dict(), "config")
-    return plugins.use(found, flags.FLAGS["plugin"].value or ())
+        config = overrides.apply(experiment.from_mapping(configurations.load(holder.value)), given)
+    config = plugins.use(config, flags.FLAGS.plugin)
+    if flags.FLAGS.print_config:
+        lines = (f"--config.{k}={shlex.quote(str(v))}\n" for k, v in overrides.keys(config))
+        sys.stdout.writelines(lines)
+        sys.exit(0)
+    return config
 
 
-def _read(holder: flags.FlagHolder) -> Any:
-    """The ConfigDict; a file that does not load raises only when it is touched."""
-    try:
-        holder.value.to_dict  # noqa: B018
-    except (OSError, ImportError, SyntaxError, AttributeError) as e:
-        raise InputError(f"--config: {e}") from e
-    return holder.value
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+        raise InputError(f"--config.{text}: write --config.KEY=VALUE")
+    return key, value
 
 
 def run(main: Callable[[], int]) -> None:
     """Parses flags, calls `main` and exits with the code it returns."""
-    for name in sorted({"config", "plugin", "workdir"} & set(flags.FLAGS)):
-        # Makes --help of the launcher show what is defined here.
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    module = sys.modules[main.__module__]
+    if any(a in _HELP for a in sys.argv[1:]):
+        sys.stdout.write(help_text.launcher(module))
+        sys.exit(0)
     app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
 
 
@@ -93,57 +106,62 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         # Checkpointing reports every move at INFO; --verbosity=0 shows it.
         logging.set_verbosity(logging.WARNING)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        enable_compilation_cache(_cache_directory())
     try:
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            _enable_cache()
         code = main()
     except InputError as e:
         _stop(BAD_INPUT, str(e))
+    except BrokenPipeError:
+        # Whoever read the output has seen enough of it (`| head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code)
 
 
-def _cache_directory() -> Path:
-    """Where compiled programs are kept between runs: $XDG_CACHE_HOME/jaxpolicy."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxpolicy" / "xla"
+def _enable_cache() -> None:
+    """Compiled programs are kept between runs, in $XDG_CACHE_HOME/jaxpolicy."""
+    from jaxpolicy.training.loop import enable_compilation_cache
+
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    enable_compilation_cache(root / "jaxpolicy" / "xla")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(list(argv))
-    except AttributeError as e:
-        # The message begins with the quoted key, however many times it is quoted.
-        words = re.findall(r"\w+", str(e))
-        _stop(BAD_INPUT, _unknown_key(words[0], argv) if words else repr(e))
+        return flags.FLAGS(_as_flags(argv))
+    except flags.UnrecognizedFlagError as e:
+        _stop(USAGE, f"unknown flag --{e.flagname}{_nearest(e.flagname)}")
     except flags.IllegalFlagValueError as e:
-        # A configuration that raises comes with its traceback; the last line says why.
-        reason = str(e).strip().splitlines()[-1].partition("InputError: ")[2]
-        _stop(BAD_INPUT if "--config" in str(e) else USAGE, reason or str(e))
+        missing = re.search(r"flag --(\w+)=None: ", str(e))
+        if missing is None:
+            _stop(USAGE, f"{e}; --help explains the flags")
+        name = missing.group(1)
+        _stop(USAGE, f"--{name} is missing. {flags.FLAGS[name].help}")
     except flags.Error as e:
-        _stop(USAGE, f"{e}; --help lists the flags")
-    except InputError as e:
-        _stop(BAD_INPUT, str(e))
+        _stop(USAGE, f"{e}; --help explains the flags")
 
 
-def _unknown_key(key: str, argv: Sequence[str]) -> str:
-    """Names the override that holds `key` and the nearest key that exists."""
-    overrides = [
-        a.partition("=")[0].lstrip("-") for a in argv if a.lstrip("-").startswith("config.")
-    ]
-    paths = [o.removeprefix("config.") for o in overrides if key in o.split(".")]
-    path = paths[0] if paths else key
-    known = list(_flatten(schema.to_mapping(ExperimentConfig())))
-    close = difflib.get_close_matches(path, known, n=1, cutoff=0.4)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"config has no key '{path}'{hint}"
+def _as_flags(argv: Sequence[str]) -> list[str]:
+    """`--config.KEY=VALUE` and `--config.KEY VALUE` as --override=KEY=VALUE."""
+    result, rest = [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        dashed = "-" + argument if re.match(r"-config\.", argument) else argument
+        if dashed.startswith(_OVERRIDE):
+            key = dashed.removeprefix(_OVERRIDE)
+            if "=" not in key and rest and not rest[0].startswith("--"):
+                key += "=" + rest.pop(0)
+            argument = f"--override={key}"
+        result.append(argument)
+    return result
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, item in value.items():
-        keys.append(prefix + name)
-        if isinstance(item, Mapping):
-            keys += _flatten(item, f"{prefix}{name}.")
-    return keys
+def _nearest(name: str) -> str:
+    known = [flag for flag in help_text.flag_names() if flag != "override"]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean --{close[0]}?" if close else ""
+    return f"{hint}; --help lists the flags" if not close else hint
 
 
 def _stop(code: int, message: str) -> NoReturn:

@@ -5,13 +5,14 @@ task, robot, object and randomisation instead, to look at before recording.
 
 Example:
   python -m launch.collect --config=configs/lift_demo.py --workdir=runs/lift_demo
+
+Keys: env.name, env.robot, env.cameras, env.image_size, env.randomization; collect.n_episodes,
+collect.execution_noise, collect.bump_probability.
 """
 
 from absl import flags
 
-from jaxpolicy.pipeline import collect, words
-from jaxpolicy.pipeline.experiment import ExperimentConfig
-from launch import cli, show
+from . import cli
 
 WORKDIR = cli.define_workdir()
 CONFIG = cli.define_config()
@@ -21,23 +22,20 @@ PREVIEW = flags.DEFINE_bool(
 
 
 def main() -> int:
-    """Collects and says what there is now."""
+    """Collects, or draws the worlds, and says what there is now."""
+    from jaxpolicy.pipeline import collect, console, words
+
     config = cli.config_from(CONFIG)
     if PREVIEW.value:
-        return preview(config)
-    with show.bars() as bar:
+        with console.bars() as bar:
+            made = collect.preview(config, WORKDIR.value, bar("preview"))
+        console.paths(made.paths)
+        for note in made.notes:
+            console.text(note)
+        return 0
+    with console.bars() as bar:
         ledger = collect.run(config, WORKDIR.value, bar("collect"))
-    show.text(words.tell_collect(ledger) + f" in {ledger['seconds']:.1f} s")
-    return 0
-
-
-def preview(config: ExperimentConfig) -> int:
-    """Draws the worlds and says where the pictures are."""
-    with show.bars() as bar:
-        made = collect.preview(config, WORKDIR.value, bar("preview"))
-    show.paths(made.paths)
-    for note in made.notes:
-        show.text(note)
+    console.text(words.tell_collect(ledger) + f" in {ledger['seconds']:.1f} s")
     return 0
 
 

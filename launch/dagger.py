@@ -16,13 +16,12 @@ their successes before and after are pooled; a grid compares settings:
 
 A run that was killed continues with the round it was in; with a larger config.dagger.rounds a
 finished one goes on. A person in the expert's place: docs/dagger.md.
+
+Keys: dagger.rounds, dagger.episodes_per_round, dagger.schedule, dagger.beta, collect.n_episodes,
+loop.steps, min_success.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from jaxpolicy.pipeline import dagger, words
-from launch import cli, show
+from . import cli
 
 WORKDIR = cli.define_workdir()
 CONFIG = cli.define_config()
@@ -30,40 +29,21 @@ CONFIG = cli.define_config()
 
 def main() -> int:
     """Runs all rounds; exit code 3 where the best round's success is below min_success."""
+    from jaxpolicy.pipeline import console, dagger
+
     config = cli.config_from(CONFIG)
-    with show.bars() as bar:
+    with console.bars() as bar:
         found = dagger.run(config, WORKDIR.value, bar)
     rows = [(stage, f"{seconds:.1f}", told) for stage, seconds, told in found.rows]
     rows.append(("total", f"{sum(seconds for _, seconds, _ in found.rows):.1f}", ""))
-    show.table(config.name, ("stage", "seconds", "found"), rows)
+    console.table(config.name, ("stage", "seconds", "found"), rows)
     for run in found.runs:
-        _rounds_table(run)
-    _groups_table(found.groups)
+        console.rounds_table(run)
+    console.gains_table(found.groups)
     for reason in found.reasons:
-        show.text(f"gate not passed: {reason}")
-    show.paths(found.paths)
+        console.text(f"gate not passed: {reason}")
+    console.paths(found.paths)
     return cli.GATE_NOT_PASSED if found.reasons else 0
-
-
-def _rounds_table(run: Mapping[str, Any]) -> None:
-    header = ("round", "beta", "episodes", "success", "by expert", "steps labelled", "validation")
-    title = f"{run['name']}: rounds, of which {run['best']} is the best"
-    show.table(title, header, [words.tell_round(told) for told in run["rounds"]])
-
-
-def _groups_table(groups: tuple[Mapping[str, Any], ...]) -> None:
-    header = ("settings", "seeds", "before", "after", "points")
-    rows = [
-        (
-            ", ".join(f"{k}={v}" for k, v in g["values"].items()) or "as configured",
-            str(g["n_seeds"]),
-            words.tell_success(g["before"]),
-            words.tell_success(g["after"]),
-            f"{100 * g['gain']:+.1f}",
-        )
-        for g in groups
-    ]
-    show.table("success on held-out starts, demonstrations alone and after DAgger", header, rows)
 
 
 if __name__ == "__main__":

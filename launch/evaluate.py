@@ -3,21 +3,26 @@
 Examples:
   python -m launch.evaluate --workdir=runs/lift_demo
   python -m launch.evaluate --workdir=runs/lift_demo --policy=onnx
+  python -m launch.evaluate --workdir=runs/lift_demo --config.evaluation.n_episodes=50
   python -m launch.evaluate --workdir=runs/bc_bridge --offline
 
 In the directory of a sweep (seeds, grid), every run of it.
+
+Keys: evaluation.n_episodes, evaluation.seed, evaluation.batch, evaluation.n_recorded, env.objects,
+env.randomization, min_success.
 """
 
 from absl import flags
 
-from jaxpolicy.pipeline import evaluate, gate, grid, sweep, words
-from jaxpolicy.pipeline.experiment import ExperimentConfig
-from launch import cli, show
+from . import cli
 
 WORKDIR = cli.define_workdir()
 CONFIG = cli.define_config(required=False)
 POLICY = flags.DEFINE_enum(
-    "policy", "jax", evaluate.POLICIES, "The JAX policy, or an artefact in its deployment runtime."
+    "policy",
+    "jax",
+    ("jax", "onnx", "tflite"),
+    "The JAX policy, or an artefact in its deployment runtime.",
 )
 OFFLINE = flags.DEFINE_bool(
     "offline", False, "Compare predicted with recorded actions; for data without a simulator."
@@ -29,31 +34,22 @@ FINAL = flags.DEFINE_string(
 
 def main() -> int:
     """Evaluates; exit code 3 where success is below the experiment's min_success."""
+    from jaxpolicy.pipeline import console, evaluate, gate, grid, sweep, words
+
     config = cli.config_from(CONFIG, WORKDIR.value)
     if OFFLINE.value or FINAL.value:
-        show.offline_table(evaluate.offline_errors(config, WORKDIR.value, FINAL.value))
+        console.offline_table(evaluate.offline_errors(config, WORKDIR.value, FINAL.value))
         return 0
-    return _closed_loop(config)
-
-
-def _closed_loop(config: ExperimentConfig) -> int:
-    if grid.is_sweep(config):
-        return _sweep(config)
-    with show.bars() as bar:
-        found = evaluate.run(config, WORKDIR.value, POLICY.value, bar("evaluate"))
-    show.text(words.tell_evaluate(found))
-    show.text(f"report: {evaluate.report_path(WORKDIR.value, POLICY.value)}")
-    return _gate(config, found[0]["success_rate"])
-
-
-def _sweep(config: ExperimentConfig) -> int:
-    with show.bars() as bar:
-        found = sweep.evaluate(config, WORKDIR.value, bar)
-    show.sweep_table(found)
-    return _gate(config, found["groups"][0]["success_rate"])
-
-
-def _gate(config: ExperimentConfig, rate: float | None) -> int:
+    with console.bars() as bar:
+        if grid.is_sweep(config):
+            swept = sweep.evaluate(config, WORKDIR.value, bar)
+            console.sweep_table(swept)
+            rate = swept["groups"][0]["success_rate"]
+        else:
+            found = evaluate.run(config, WORKDIR.value, POLICY.value, bar("evaluate"))
+            console.text(words.tell_evaluate(found))
+            console.text(f"report: {evaluate.report_path(WORKDIR.value, POLICY.value)}")
+            rate = found[0]["success_rate"]
     return cli.GATE_NOT_PASSED if gate.success_reasons(config, rate) else 0
 
 

@@ -1,10 +1,11 @@
 """Exports the best policy to ONNX and TF Lite and verifies both: <workdir>/export.
 
 Example:
-  python -m launch.export --workdir=runs/lift_demo
+  python -m launch.export --workdir=runs/lift_demo --config.export.formats=onnx
+
+Keys: export.formats, export.tolerance, export.n_golden.
 """
-from jaxpolicy.pipeline import export, words
-from launch import cli, show
+from . import cli
 
 WORKDIR = cli.define_workdir()
 CONFIG = cli.define_config(required=False)
@@ -12,8 +13,10 @@ CONFIG = cli.define_config(required=False)
 
 def main() -> int:
     """Exports; fails where an artefact differs from JAX."""
+    from jaxpolicy.pipeline import console, export, words
+
     config = cli.config_from(CONFIG, WORKDIR.value)
-    show.text(words.tell_export(export.run(config, WORKDIR.value)))
+    console.text(words.tell_export(export.run(config, WORKDIR.value)))
     return 0
 
 

@@ -5,9 +5,11 @@ Examples:
   python -m launch.pipeline --config=configs/lift_demo.py --workdir=runs/seeds --config.seeds=3
 
 A run that was killed continues when it is started again.
+
+Keys: collect.n_episodes, loop.steps, evaluation.n_episodes, min_success, seeds, grid; see the
+help of each stage for the rest.
 """
-from jaxpolicy.pipeline import grid, run, sweep
-from launch import cli, show
+from . import cli
 
 WORKDIR = cli.define_workdir()
 CONFIG = cli.define_config()
@@ -15,19 +17,21 @@ CONFIG = cli.define_config()
 
 def main() -> int:
     """Runs every stage; exit code 3 where the gate is not passed."""
+    from jaxpolicy.pipeline import console, grid, run, sweep
+
     config = cli.config_from(CONFIG)
-    with show.bars() as bar:
+    with console.bars() as bar:
         stages = sweep.run if grid.is_sweep(config) else run.run
         summary = stages(config, WORKDIR.value, bar)
     rows = [(stage, f"{seconds:.1f}", found) for stage, seconds, found in summary.rows]
     total = sum(seconds for _, seconds, _ in summary.rows)
     rows.append(("total", f"{total:.1f}", "gate passed" if summary.passed else "gate NOT passed"))
-    show.table(config.name, ("stage", "seconds", "found"), rows)
+    console.table(config.name, ("stage", "seconds", "found"), rows)
     if grid.is_sweep(config):
-        show.sweep_table(sweep.read(WORKDIR.value))
+        console.sweep_table(sweep.read(WORKDIR.value))
     for reason in summary.reasons:
-        show.text(f"gate not passed: {reason}")
-    show.paths(summary.paths)
+        console.text(f"gate not passed: {reason}")
+    console.paths(summary.paths)
     return 0 if summary.passed else cli.GATE_NOT_PASSED
 
 

@@ -1,4 +1,4 @@
-"""Trains a policy; continues where an earlier, killed run of the same workdir stopped.
+r"""Trains a policy; continues where an earlier, killed run of the same workdir stopped.
 
 Examples:
   python -m launch.train --config=configs/bc_bridge.py \
@@ -6,12 +6,14 @@ Examples:
   python -m launch.train ... --describe
   python -m launch.train ... --config.seeds=3
   python -m launch.train ... --config.grid="optimizer.learning_rate=1e-4,3e-4;horizon=2,4"
+
+Keys: algorithm, network.backbone, network.size, optimizer.learning_rate, loop.steps,
+loop.batch_size, loop.eval_every, loop.rollouts, horizon, n_obs_steps, seed, seeds, grid.
 """
 
 from absl import flags
 
-from jaxpolicy.pipeline import design, grid, sweep, train, words
-from launch import cli, show
+from . import cli
 
 WORKDIR = cli.define_workdir()
 CONFIG = cli.define_config()
@@ -22,20 +24,22 @@ DESCRIBE = flags.DEFINE_bool(
 
 def main() -> int:
     """Trains, then prints the policy's errors beside two baselines, or a table of all runs."""
+    from jaxpolicy.pipeline import console, design, grid, sweep, train, words
+
     config = cli.config_from(CONFIG)
     if DESCRIBE.value:
-        show.network_table(config.name, design.run(config, WORKDIR.value))
+        console.network_table(config.name, design.run(config, WORKDIR.value))
         return 0
     if grid.is_sweep(config):
-        with show.bars() as bar:
+        with console.bars() as bar:
             found = sweep.train(config, WORKDIR.value, bar)
-        show.sweep_table(found)
+        console.sweep_table(found)
         return 0
-    with show.bars() as bar:
+    with console.bars() as bar:
         trained = train.run(config, WORKDIR.value, bar("decode"))
-    show.text(words.tell_train(trained))
+    console.text(words.tell_train(trained))
     if trained[1]:
-        show.offline_table(trained[1])
+        console.offline_table(trained[1])
     return 0
 
 

@@ -66,8 +66,33 @@ def test_imports_follow_the_table():
     )
 
 
-def test_no_relative_imports():
-    _report([f"{m.path}:{i.line}" for m, i in _all_imports() if i.target.startswith(".")])
+def test_relative_imports_are_those_of_packages_with_two_names():
+    """`launch` and `configs` are `jaxpolicy.launch` and `jaxpolicy.configs` once installed."""
+    relative = [(m, i) for m, i in _all_imports() if i.target.startswith(".")]
+    inside = {p: {m.name for m in CODE if layers.within(m.name, p)} for p in layers.PROGRAMS}
+    for module, found in relative:
+        package = module.name.split(".")[0]
+        target = package + "." + found.target.lstrip(".")
+        if package not in inside or target not in inside[package]:
+            pytest.fail(f"{module.path}:{found.line} {found.target}")
+    absolute = [
+        f"{m.path}:{i.line} imports {i.target}"
+        for m, i in _all_imports()
+        if i.target.split(".")[0] in layers.PROGRAMS and m.name.split(".")[0] in layers.PROGRAMS
+    ]
+    _report(absolute)
+
+
+def test_a_newcomer_finds_the_stages_at_the_top():
+    top = {p.name for p in (layers.ROOT / "jaxpolicy").iterdir() if p.name != "__pycache__"}
+    stages = {key.split(".")[1] for key in layers.TABLE if key.startswith("jaxpolicy.")}
+    assert top - {"__init__.py", "py.typed"} <= stages
+    assert {p for p in top if p.endswith(".py")} == {"__init__.py"}
+
+
+def test_files_of_the_pipeline_are_short():
+    lengths = {m.path: m.text.count("\n") for m in CODE if m.name.startswith("jaxpolicy.pipeline")}
+    _report([f"{path}: {n} lines" for path, n in lengths.items() if n > 300])
 
 
 def test_no_import_cycles():

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROAD = re.findall(r"^\| (?:\d|all) .*\|$", README, re.MULTILINE)
 
 
 def test_the_train_step_example_runs_and_learns():
@@ -18,10 +19,25 @@ def test_the_train_step_example_runs_and_learns():
 
 
 def test_named_modules_and_files_exist():
-    for module in set(re.findall(r"launch\.\w+", README)):
+    for module in set(re.findall(r"launch\.[a-z]\w*", README)):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
     for path in set(re.findall(r"(?:configs|docs|tests/data)/[\w./]+\w", README)):
         assert (ROOT / path).exists(), path
+
+
+def test_a_row_of_the_road_names_what_exists_under_one_name():
+    assert len(ROAD) == 9
+    for row in (r for r in ROAD if "not here yet" not in r):
+        _, command, file, folders = (re.findall(r"`([^`]+)`", cell) for cell in row.split("|")[1:5])
+        for path in (*file, *folders):
+            assert (ROOT / "jaxpolicy" / path).exists(), path
+        if "pipeline" not in command[0]:
+            assert Path(file[0]).stem == command[0].removeprefix("launch.")
+
+
+def test_stages_that_are_not_here_have_no_code():
+    for row in (r for r in ROAD if "not here yet" in r):
+        assert "`" not in row, row
 
 
 def test_python_examples_compile():

@@ -1,9 +1,12 @@
 """Observation history and action chunks: index arithmetic and its online twins.
 
-NumPy only. The windows that training sees and the buffers that a running policy
-keeps are defined here side by side, so they cannot drift apart: at time t a policy
-sees steps t-O+1 ... t (clipped to the start of the episode) and predicts the actions
-of t ... t+H-1 (the last one repeated beyond the end).
+The windows that training sees and the buffers that a running policy keeps are defined
+here side by side, so they cannot drift apart: at time t a policy sees steps t-O+1 ... t
+(clipped to the start of the episode) and predicts the actions of t ... t+H-1 (the last
+one repeated beyond the end).
+
+Only NumPy is imported. Functions of arrays take those of any library of the array API
+standard (https://data-apis.org/array-api), so JAX traces the same arithmetic.
 """
 
 from collections.abc import Mapping
@@ -16,13 +19,15 @@ __all__ = [
     "History",
     "TemporalEnsemble",
     "chunk_indices",
+    "first_window",
     "history_indices",
     "make_buffer",
+    "next_window",
     "temporal_ensemble",
 ]
 
 
-def history_indices(t: np.ndarray, n_obs_steps: int) -> np.ndarray:
+def history_indices(t: Any, n_obs_steps: int) -> Any:
     """Steps seen at times `t`.
 
     Args:
@@ -32,20 +37,36 @@ def history_indices(t: np.ndarray, n_obs_steps: int) -> np.ndarray:
     Returns:
       int [..., O], oldest first, clipped to 0.
     """
-    offsets = np.arange(1 - n_obs_steps, 1)
-    return np.maximum(np.asarray(t)[..., None] + offsets, 0)
+    xp = _library(t)
+    return xp.maximum(xp.asarray(t)[..., None] + xp.arange(1 - n_obs_steps, 1), 0)
 
 
-def chunk_indices(t: np.ndarray, horizon: int, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def chunk_indices(t: Any, horizon: int, length: Any) -> tuple[Any, Any]:
     """Steps whose actions are predicted at times `t` of episodes with `length` steps.
 
     Returns:
       indices int [..., H], clipped to length - 1, and mask bool [..., H], False where
       clipped.
     """
-    wanted = np.asarray(t)[..., None] + np.arange(horizon)
-    last = np.asarray(length)[..., None] - 1
-    return np.minimum(wanted, last), wanted <= last
+    xp = _library(t)
+    wanted = xp.asarray(t)[..., None] + xp.arange(horizon)
+    last = xp.asarray(length)[..., None] - 1
+    return xp.minimum(wanted, last), wanted <= last
+
+
+def first_window(observation: Any, n_obs_steps: int) -> Any:
+    """The window at the start of an episode: [E, ...] -> [E, O, ...], all O the same."""
+    return _library(observation).repeat(observation[:, None], n_obs_steps, axis=1)
+
+
+def next_window(window: Any, observation: Any) -> Any:
+    """[E, O, ...] without its oldest and with the newest observation [E, ...]."""
+    return _library(window).concat((window[:, 1:], observation[:, None]), axis=1)
+
+
+def _library(array: Any) -> Any:
+    """The array library of an array; NumPy for numbers and lists."""
+    return array.__array_namespace__() if hasattr(array, "__array_namespace__") else np
 
 
 def temporal_ensemble(actions: np.ndarray, temperature: float) -> np.ndarray:
@@ -71,17 +92,21 @@ class History:
     def __init__(self, n_obs_steps: int):
         """Empty history of `n_obs_steps` (O) steps."""
         self._n = n_obs_steps
-        self._steps: list[Mapping[str, np.ndarray]] = []
+        self._window: dict[str, np.ndarray] = {}
 
     def reset(self) -> None:
         """Forgets everything; the next observation starts an episode."""
-        self._steps = []
+        self._window = {}
 
     def push(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Adds an observation (each [E, ...]) and returns the window, each [E, O, ...]."""
-        step = {k: np.asarray(v) for k, v in observation.items()}
-        self._steps = [*(self._steps or [step] * self._n), step][-self._n :]
-        return {k: np.stack([s[k] for s in self._steps], axis=1) for k in step}
+        now = {k: np.asarray(v) for k, v in observation.items()}
+        before = self._window
+        self._window = {
+            k: next_window(before[k], v) if before else first_window(v, self._n)
+            for k, v in now.items()
+        }
+        return self._window
 
 
 class ActionQueue:

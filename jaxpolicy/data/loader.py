@@ -16,7 +16,7 @@ from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import Batch
 from jaxpolicy.data.cache import Cache
 from jaxpolicy.data.config import LOADER_MODES
-from jaxpolicy.data.windows import Index, Window, locate, windows, windows_in_jit
+from jaxpolicy.data.windows import Index, Window, locate, windows
 
 __all__ = [
     "BatchLoader",
@@ -43,7 +43,7 @@ def gather(arrays: Mapping[str, Any], index: Index, n_obs_steps: int, horizon: i
       n_obs_steps: O.
       horizon: H.
     """
-    return _batch(arrays, windows_in_jit(index, n_obs_steps, horizon), _take_in_jit)
+    return _batch(arrays, windows(index, n_obs_steps, horizon), _take_in_jit)
 
 
 def gather_on_host(

@@ -7,12 +7,11 @@ length). The arithmetic within an episode is that of `jaxpolicy.core.chunking`.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpolicy.core import chunking
 
-__all__ = ["Index", "Window", "locate", "windows", "windows_in_jit"]
+__all__ = ["Index", "Window", "locate", "windows"]
 
 
 class Index(NamedTuple):
@@ -52,16 +51,8 @@ class Window(NamedTuple):
 
 
 def windows(index: Index, n_obs_steps: int, horizon: int) -> Window:
-    """Frames of `index` with O = n_obs_steps and H = horizon, in NumPy."""
-    start, length, t = (np.asarray(a) for a in index)
+    """Frames of `index` with O = n_obs_steps and H = horizon; NumPy and JAX alike."""
+    start, length, t = index
     past = chunking.history_indices(t, n_obs_steps)
     future, mask = chunking.chunk_indices(t, horizon, length)
     return Window(start[..., None] + past, start[..., None] + future, mask)
-
-
-def windows_in_jit(index: Index, n_obs_steps: int, horizon: int) -> Window:
-    """The same as `windows` on JAX arrays, traceable."""
-    start, last, t = index.start[..., None], index.length[..., None] - 1, index.t[..., None]
-    past = jnp.maximum(t + jnp.arange(1 - n_obs_steps, 1), 0)
-    future = t + jnp.arange(horizon)
-    return Window(start + past, start + jnp.minimum(future, last), future <= last)

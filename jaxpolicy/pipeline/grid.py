@@ -1,6 +1,5 @@
 """Which runs a sweep has: every combination of the grid's values, with every seed."""
 
-import ast
 import itertools
 import re
 from collections.abc import Mapping
@@ -8,14 +7,13 @@ from typing import Any, NamedTuple
 
 from jaxpolicy.core import schema
 from jaxpolicy.core.schema import InputError
-from jaxpolicy.pipeline import experiment
+from jaxpolicy.pipeline import experiment, overrides
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 
 __all__ = ["Cell", "cells", "is_sweep", "parse_grid"]
 
 # What all runs share cannot differ between them.
 SHARED = ("collect", "dataset", "env", "grid", "mixture", "name", "plugins", "seed", "seeds")
-_WORDS = {"true": True, "false": False}
 _HOW = "write key=value,value;key=value,..., e.g. optimizer.learning_rate=1e-4,3e-4"
 
 
@@ -57,7 +55,7 @@ def cells(config: ExperimentConfig) -> tuple[Cell, ...]:
 def _cell(config: ExperimentConfig, values: Mapping[str, Any], seed: int) -> Cell:
     mapping = schema.to_mapping(config) | {"seed": seed, "seeds": 1, "grid": ""}
     for key, value in values.items():
-        _set(mapping, key, value)
+        overrides.assign(mapping, key, value, "config.grid")
     parts = [",".join(f"{k}={_plain(v)}" for k, v in values.items()), f"seed_{seed}"]
     name = "/".join(filter(None, parts))
     return Cell(name, values, experiment.from_mapping(mapping, "config.grid: config"))
@@ -66,17 +64,6 @@ def _cell(config: ExperimentConfig, values: Mapping[str, Any], seed: int) -> Cel
 def _plain(value: Any) -> str:
     """A value as part of a file name."""
     return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
-
-
-def _set(mapping: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key; one that does not exist is found by the schema afterwards."""
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = mapping.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"config.grid: '{key}': {section} is a value, not a section")
-        mapping = inner
-    mapping[last] = value
 
 
 def parse_grid(text: str) -> dict[str, tuple[Any, ...]]:
@@ -88,9 +75,9 @@ def parse_grid(text: str) -> dict[str, tuple[Any, ...]]:
       InputError: not of this form, a key twice, or a key that all runs must share.
     """
     grid: dict[str, tuple[Any, ...]] = {}
-    for axis in _split(text, ";") if text.strip() else []:
+    for axis in overrides.split(text, ";") if text.strip() else []:
         key, equals, values = (part.strip() for part in axis.partition("="))
-        found = tuple(map(_literal, _split(values, ",")))
+        found = tuple(map(overrides.literal, overrides.split(values, ",")))
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", key) or "" in found:
             raise InputError(f"config.grid: cannot read '{axis}'; {_HOW}")
         if key in grid:
@@ -99,22 +86,3 @@ def parse_grid(text: str) -> dict[str, tuple[Any, ...]]:
             raise InputError(f"config.grid cannot vary '{key}': all runs of a sweep share it")
         grid[key] = found
     return grid
-
-
-def _split(text: str, mark: str) -> list[str]:
-    """Splits at `mark`, but not inside brackets."""
-    parts, depth = [""], 0
-    for c in text:
-        depth += (c in "([{") - (c in ")]}")
-        if c == mark and not depth:
-            parts.append("")
-        else:
-            parts[-1] += c
-    return [part.strip() for part in parts]
-
-
-def _literal(text: str) -> Any:
-    try:
-        return _WORDS[text] if text in _WORDS else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

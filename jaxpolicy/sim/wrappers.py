@@ -23,6 +23,7 @@ import numpy as np
 from brax import envs
 from brax.envs.base import Env, State, Wrapper
 
+from jaxpolicy.core import chunking
 from jaxpolicy.core.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera
 from jaxpolicy.sim import randomization
 from jaxpolicy.sim.config import RandomizationConfig
@@ -282,7 +283,7 @@ def _execute(env: Env, carried: tuple[State, Any], action: jax.Array) -> tuple[A
 class FrameHistory(_Beginning):
     """Observations become the last `n` ones, each [n, ...], oldest first.
 
-    At the start the first observation is repeated, as in `chunking.History`.
+    At the start the first observation is repeated.
     """
 
     def __init__(self, env: Env, n: int):
@@ -301,16 +302,25 @@ class FrameHistory(_Beginning):
         )
 
     def _begin(self, state: State) -> State:
-        repeated = jax.tree.map(lambda x: jnp.stack([x] * self.n_obs_steps), state.obs)
-        return state.replace(obs=repeated)
+        first = jax.tree.map(lambda x: _first_window(x, self.n_obs_steps), state.obs)
+        return state.replace(obs=first)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Drops the oldest observation, appends the newest."""
         history = state.obs
         newest = jax.tree.map(lambda x: x[-1], history)
         state = self.env.step(state.replace(obs=newest), action)
-        obs = jax.tree.map(lambda h, x: jnp.concatenate([h[1:], x[None]]), history, state.obs)
-        return state.replace(obs=obs)
+        return state.replace(obs=jax.tree.map(_next_window, history, state.obs))
+
+
+def _first_window(x: jax.Array, n: int) -> jax.Array:
+    """That of chunking, of a single world."""
+    return chunking.first_window(x[None], n)[0]
+
+
+def _next_window(window: jax.Array, x: jax.Array) -> jax.Array:
+    """That of chunking, of a single world."""
+    return chunking.next_window(window[None], x[None])[0]
 
 
 class Pixels(_Beginning):

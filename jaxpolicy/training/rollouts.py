@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from brax.envs.base import Env, State
 
+from jaxpolicy.core import chunking
 from jaxpolicy.core.specs import ArraySpec, InputError, is_camera
 from jaxpolicy.core.types import (
     Algorithm,
@@ -169,7 +170,7 @@ def init(arena: Arena, key: jax.Array) -> Worlds:
     steps = jax.random.randint(key_limit, (arena.n_worlds,), 0, arena.episode_length)
     state = state.replace(info={**state.info, "steps": steps.astype(jnp.float32)})
     n = arena.policy_spec.n_obs_steps
-    window = {k: _repeated(v, n) for k, v in _observe(arena, state).items()}
+    window = {k: chunking.first_window(v, n) for k, v in _observe(arena, state).items()}
     zeros = jnp.zeros((arena.n_worlds,), jnp.float32)
     tally = {"return": zeros, "length": zeros}
     return Worlds(state, window, tally, curriculum.adr_init(arena.curriculum), key_explore)
@@ -222,7 +223,7 @@ def _step(
     tally, ends = _count(worlds.tally, state, arena.policy_spec.n_action_steps)
     rollout = Rollout(
         observation=worlds.window,
-        final={k: _pushed(worlds.window[k], final[k]) for k in seen},
+        final={k: chunking.next_window(worlds.window[k], final[k]) for k in seen},
         trace=trace,
         log_prob=log_prob,
         reward=state.reward,
@@ -244,16 +245,6 @@ def _observe(arena: Arena, state: State) -> dict[str, jax.Array]:
     return {k: (drawn if is_camera(k) else state.obs)[k] for k in names}
 
 
-def _repeated(x: jax.Array, n: int) -> jax.Array:
-    """[E, ...] -> [E, n, ...]."""
-    return jnp.repeat(x[:, None], n, axis=1)
-
-
-def _pushed(window: jax.Array, newest: jax.Array) -> jax.Array:
-    """[E, O, ...] without its oldest and with the newest [E, ...] observation."""
-    return jnp.concatenate([window[:, 1:], newest[:, None]], axis=1)
-
-
 def _advanced(
     window: dict[str, jax.Array], newest: dict[str, jax.Array], ended: jax.Array
 ) -> dict[str, jax.Array]:
@@ -262,7 +253,8 @@ def _advanced(
     for name, value in newest.items():
         old = window[name]
         start = ended.reshape(-1, *[1] * (old.ndim - 1)) > 0
-        result[name] = jnp.where(start, _repeated(value, old.shape[1]), _pushed(old, value))
+        first = chunking.first_window(value, old.shape[1])
+        result[name] = jnp.where(start, first, chunking.next_window(old, value))
     return result
 
 

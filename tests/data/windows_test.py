@@ -1,8 +1,9 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.data.windows import Index, windows, windows_in_jit
+from jaxpolicy.data.windows import Index, windows
 
 
 def index(*samples) -> Index:
@@ -31,14 +32,14 @@ def test_an_episode_of_one_step():
 def test_jit_equals_numpy_for_every_step(n_obs_steps, horizon):
     samples = [(3, 6, t) for t in range(6)] + [(9, 1, 0)] + [(10, 4, t) for t in range(4)]
     expected = windows(index(*samples), n_obs_steps, horizon)
-    found = jax.jit(windows_in_jit, static_argnums=(1, 2))(index(*samples), n_obs_steps, horizon)
+    found = jax.jit(windows, static_argnums=(1, 2))(index(*samples), n_obs_steps, horizon)
     jax.tree.map(np.testing.assert_array_equal, expected, found)
 
 
 def test_windows_never_leave_their_episode():
     samples = [(100, n, t) for n in range(1, 6) for t in range(n)]
-    for f in (windows, windows_in_jit):
-        window = f(index(*samples), 4, 7)
+    for samples_of in (index(*samples), jax.tree.map(jnp.asarray, index(*samples))):
+        window = windows(samples_of, 4, 7)
         last = np.array([[100 + n - 1] for _, n, _ in samples])
         for frames in (window.observation, window.action):
             assert (np.asarray(frames) >= 100).all()
@@ -48,4 +49,4 @@ def test_windows_never_leave_their_episode():
 def test_leading_axes_are_kept():
     stacked = Index(*(np.zeros((3, 5), np.int32) + k for k in (0, 4, 1)))
     assert windows(stacked, 2, 6).action.shape == (3, 5, 6)
-    assert windows_in_jit(stacked, 2, 6).observation.shape == (3, 5, 2)
+    assert windows(jax.tree.map(jnp.asarray, stacked), 2, 6).observation.shape == (3, 5, 2)

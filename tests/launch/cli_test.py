@@ -1,10 +1,13 @@
 """Flags, errors and exit codes, as a user meets them: each case is a process of its own."""
 
+import ast
 import atexit
+import dataclasses
 import functools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,16 +15,20 @@ from pathlib import Path
 
 import pytest
 
+from jaxpolicy.pipeline import overrides
+from jaxpolicy.pipeline.experiment import ExperimentConfig
+from jaxpolicy.training import run_directory
+
 ROOT = Path(__file__).parents[2]
 BRIDGE = ROOT / "tests/data/bridge_dataset/1.0.0"
 
 
-def launch(module: str, *args: str) -> subprocess.CompletedProcess:
+def launch(module: str, *args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """What `python -m launch.<module>` does, without the seconds that its imports take."""
     server = zygote()
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "stdout"), Path(folder, "stderr")
-        request = {"module": f"launch.{module}", "args": args, "stdout": str(out)}
+        request = {"module": f"launch.{module}", "args": args, "stdout": str(out), "cwd": str(cwd)}
         server.stdin.write(json.dumps({**request, "stderr": str(err)}) + "\n")
         server.stdin.flush()
         code = int(server.stdout.readline())
@@ -151,14 +158,83 @@ def test_evaluating_an_empty_directory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["collect", "dagger", "process", "train", "evaluate", "export", "pipeline"]
+    "module",
+    ["collect", "dagger", "design", "process", "train", "evaluate", "export", "pipeline"],
 )
 def test_help_explains_the_flags(module):
     done = launch(module, "--help")
-    assert done.returncode in (0, 1)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert re.search(r"^Keys: [a-z_.]+, ", done.stdout, re.MULTILINE)
+    assert "  ppo.py          Reinforcement learning" in done.stdout
+    assert ":TASK:finetune" in done.stdout
     assert "--workdir" in done.stdout
     assert "--config" in done.stdout
     assert f"python -m launch.{module}" in done.stdout
+
+
+def test_keys_that_help_names_exist():
+    known = [k for k, _ in overrides.keys(ExperimentConfig())]
+    for path in (ROOT / "launch").glob("*.py"):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        if "\nKeys: " in text:
+            told = text.partition("\nKeys: ")[2].partition("; see")[0]
+            named = re.findall(r"[a-z_.]+(?=[,;.])", told)
+            missing = [k for k in named if not any(f"{x}.".startswith(f"{k}.") for x in known)]
+            assert not missing, (path.name, missing)
+
+
+def test_help_imports_nothing_that_takes_time():
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        "try: runpy.run_module('launch.train', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "heavy = {'jax', 'numpy', 'flax', 'brax', 'mujoco', 'ml_collections'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.stdout.endswith("\n[]\n"), done.stderr
+
+
+def test_misspelt_and_missing_flags_are_told_in_a_line():
+    done = launch("train", "--config=bc.py:lift", "--workdri=x")
+    assert one_line(done, 2) == "error: unknown flag --workdri; did you mean --workdir?"
+    done = launch("train", "--config=bc.py:lift")
+    assert one_line(done, 2).startswith("error: --workdir is missing. Run directory: ")
+    done = launch("train", "--workdir=x")
+    assert one_line(done, 2).startswith("error: --config is missing. Experiment: ")
+    done = launch("train", "--config=bc.py:lift", "--workdir=x", "more")
+    assert one_line(done, 2) == "error: unexpected argument 'more'; flags start with --"
+
+
+def test_the_configuration_is_printed_as_flags_that_can_be_pasted(tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    first = launch("train", "--config=ppo:lift:pixels", workdir, "--print_config")
+    assert first.returncode == 0, first.stderr
+    flags = shlex.split(first.stdout)
+    assert "--config.env.cameras=('wrist',)" in flags
+    again = launch("train", "--config=bc_dataset", workdir, "--print_config", *flags)
+    assert again.stdout == first.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trained_run_is_evaluated_with_other_values(tmp_path):
+    config = dataclasses.replace(ExperimentConfig(), name="trained")
+    run_directory.write_config(config, tmp_path)
+    workdir = f"--workdir={tmp_path}"
+    done = launch("evaluate", workdir, "--config.evaluation.n_episodes=7", "--print_config")
+    assert "--config.evaluation.n_episodes=7\n" in done.stdout
+    assert "--config.name=trained\n" in done.stdout
+    done = launch("export", workdir, "--config.network.hidden", "7")
+    assert one_line(done, 1) == (
+        "error: --config.network.hidden: the policy was trained with network.hidden=256, and 7 "
+        "needs another one; train anew in another --workdir"
+    )
+    # The same value is no change.
+    hidden = config.network.hidden
+    done = launch("export", workdir, f"--config.network.hidden={hidden}", "--print_config")
+    assert done.returncode == 0, done.stderr
 
 
 def test_forked_launchers_are_like_those_started_by_hand():

@@ -2,7 +2,7 @@
 
     python -m tests.launch.zygote
 
-Standard input has one JSON object per line: module, args, and the files stdout and stderr;
+Standard input has one JSON object per line: module, args, cwd, and the files stdout and stderr;
 standard output gets one exit code per line. A fork is to a launcher what a fresh process
 is: nothing here starts a thread, touches a device or defines a flag.
 """
@@ -13,8 +13,8 @@ import os
 import runpy
 import sys
 
-from jaxpolicy.pipeline import dagger, run  # noqa: F401  what all launchers import
-from launch import cli, show  # noqa: F401
+from jaxpolicy.pipeline import console, dagger, design, run  # noqa: F401  what launchers import
+from launch import cli  # noqa: F401
 
 
 def become(request: dict) -> None:
@@ -22,6 +22,7 @@ def become(request: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(request["cwd"])
     sys.argv = [request["module"], *request["args"]]
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 

@@ -20,9 +20,20 @@ from rich.text import Text
 from jaxpolicy.core.specs import ArraySpec
 from jaxpolicy.evaluation.offline import ActionErrors
 from jaxpolicy.networks import describe
-from jaxpolicy.pipeline import design, words
+from jaxpolicy.pipeline import design, process, words
 
-__all__ = ["bars", "network_table", "offline_table", "paths", "sweep_table", "table", "text"]
+__all__ = [
+    "bars",
+    "gains_table",
+    "network_table",
+    "offline_table",
+    "overview_tables",
+    "paths",
+    "rounds_table",
+    "sweep_table",
+    "table",
+    "text",
+]
 
 Update = Callable[..., None]
 
@@ -146,3 +157,45 @@ def paths(found: Sequence[Path]) -> None:
     """Prints where things were written."""
     for path in found:
         text(f"  {path}")
+
+
+def rounds_table(run: Mapping[str, Any]) -> None:
+    """Prints the rounds of a DAgger run (see dagger.Result.runs)."""
+    header = ("round", "beta", "episodes", "success", "by expert", "steps labelled", "validation")
+    title = f"{run['name']}: rounds, of which {run['best']} is the best"
+    table(title, header, [words.tell_round(told) for told in run["rounds"]])
+
+
+def gains_table(groups: Sequence[Mapping[str, Any]]) -> None:
+    """Prints success before and after DAgger (see pooled.summarize_gains)."""
+    header = ("settings", "seeds", "before", "after", "points")
+    rows = [
+        (
+            _settings(g["values"]),
+            str(g["n_seeds"]),
+            words.tell_success(g["before"]),
+            words.tell_success(g["after"]),
+            f"{100 * g['gain']:+.1f}",
+        )
+        for g in groups
+    ]
+    table("success on held-out starts, demonstrations alone and after DAgger", header, rows)
+
+
+def overview_tables(overview: process.Overview) -> None:
+    """Prints what the fields of a dataset become, and what the policy would see."""
+    title = f"{overview.path}: {overview.format}, {overview.n_episodes} episodes"
+    if overview.layout:
+        table(title, ("field", "of a step", "becomes", "because"), overview.layout.rows)
+    table("What the policy sees", ("array", "shape", "dtype", "unit"), _seen(overview))
+    if overview.guess:
+        advice = "; say what they are with --config.data.action_kind"
+        text(overview.guess.evidence + advice)
+
+
+def _seen(overview: process.Overview) -> list[tuple[str, ...]]:
+    spec = overview.spec
+    rows = [(s.name, str(list(s.shape)), s.dtype, s.unit) for s in spec.observation]
+    rate = f" at {spec.action.control_hz:g} Hz" if spec.action.control_hz else ""
+    kind = f"action: {spec.action.kind}{rate}"
+    return [*rows, (kind, f"[{spec.action.size}]", "float32", ", ".join(spec.action.units))]

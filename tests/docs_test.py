@@ -1,0 +1,159 @@
+"""What docs/first_hour.md and docs/recording.md show is run from top to bottom, and works.
+
+A block that begins with the name of a file becomes that file, other Python is executed,
+commands are run, and what a `text` block shows must be printed by the commands before it.
+"""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.launch import cli_test
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"\A(?:#|<!--) ([\w.]+\.(?:py|xml))")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+# What is shown runs for a minute or two; here it only has to run.
+SMALLER = {
+    "steps=1000, eval_every=100": "steps=8, eval_every=4",
+    "EvaluationConfig(n_episodes=100)": "EvaluationConfig(n_episodes=4, n_recorded=1)",
+    "CollectConfig(n_episodes=100,": "CollectConfig(n_episodes=10,",
+}
+GATED = 3  # a policy of eight updates is not good enough
+
+
+class Block(NamedTuple):
+    """A fenced block: its language and what it holds."""
+
+    kind: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    return [Block(*found) for found in FENCE.findall((DOCS / page).read_text())]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    for line in text.replace("\\\n", " ").splitlines():
+        yield shlex.split(line)
+
+
+class Reader:
+    """Follows a page in the current folder; what its latest commands printed is kept."""
+
+    def __init__(self, capture: Callable[[], str]):
+        self.capture, self.printed, self.namespace = capture, "", {}
+
+    def follow(self, block: Block) -> None:
+        if block.kind in ("python", "xml"):
+            self.take(block.text)
+        elif block.kind == "text":
+            for line in block.text.splitlines():
+                assert tidy(line) in tidy(self.printed), f"not printed: {line}\n{self.printed}"
+        else:
+            self.printed = "".join(map(self.run, commands(block.text)))
+
+    def take(self, text: str) -> None:
+        named = FILE.match(text)
+        if named is None:
+            exec(compile(text, "page", "exec"), self.namespace)
+            return
+        for shown, smaller in SMALLER.items():
+            text = text.replace(shown, smaller)
+        Path(named[1]).write_text(text)
+
+    def run(self, command: list[str]) -> str:
+        program, *arguments = command
+        if program == "jaxpolicy":
+            return launch(*arguments)
+        if program == "pip":  # tests/packaging_test.py does
+            return ""
+        assert program == "python", command
+        if arguments == ["drive.py"]:
+            return without_jax(*arguments)
+        self.capture()
+        runpy.run_path(arguments[0], run_name="__main__")
+        return self.capture()
+
+
+def launch(name: str, *arguments: str) -> str:
+    done = cli_test.launch(name, *arguments, cwd=Path.cwd())
+    assert done.returncode in ((0, GATED) if name == "evaluate" else (0,)), done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def without_jax(script: str) -> str:
+    code = f"import runpy, sys; runpy.run_path('{script}', run_name='__main__')"
+    code += "; sys.exit('jax' in sys.modules)"
+    command, env = [sys.executable, "-c", code], cli_test.environment()
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def tidy(text: str) -> str:
+    """One space for each stretch of white space."""
+    return re.sub(r"\s+", " ", text).strip()
+
+
+@pytest.fixture()
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in, whose modules are forgotten afterwards."""
+    known = set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", ["first_hour.md", "recording.md"])
+def test_a_page_can_be_followed(page, folder, capsys):
+    reader = Reader(lambda: capsys.readouterr().out)
+    for block in blocks(page):
+        reader.follow(block)
+
+
+def test_everything_that_is_made_smaller_is_shown():
+    text = (DOCS / "first_hour.md").read_text()
+    assert not [shown for shown in SMALLER if shown not in text]
+
+
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    dead = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in LINK.findall(page.read_text())
+        if "://" not in target and not leads(page, target)
+    ]
+    assert not dead
+
+
+def leads(page: Path, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    found = page.parent / path if path else page
+    return found.exists() and (not anchor or anchor in anchors(found))
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_the_index_names_every_page():
+    index = (DOCS / "README.md").read_text()
+    assert not [p.name for p in DOCS.glob("*.md") if p.name != "README.md" and p.name not in index]
