@@ -66,10 +66,14 @@ def _check_run(run: Path, parts: Path) -> None:
     np.testing.assert_array_equal(own(window), plain(window))
 
 
-def test_a_plugin_that_is_gone_is_named(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"plugins": [str(tmp_path / "gone.py")]}))
-    message = one_line(launch("evaluate", f"--workdir={tmp_path}"), 1)
-    assert f"{tmp_path / 'gone.py'}: no such file" in message
+def test_a_plugin_that_is_gone_is_named_and_may_have_moved(folder):
+    stored = {"algorithm": "huber", "plugins": [str(folder / "gone.py")]}
+    (folder / "config.json").write_text(json.dumps(stored))
+    message = one_line(launch("evaluate", f"--workdir={folder}"), 1)
+    assert f"{folder / 'gone.py'}: no such file; if that of a run has moved, give" in message
+    moved = f"--config.plugins={folder / 'my_parts.py'}"
+    message = one_line(launch("evaluate", f"--workdir={folder}", moved), 1)
+    assert "checkpoints not found" in message
 
 
 @pytest.mark.parametrize("key", ["settings.delat", "network.settings.width"])
