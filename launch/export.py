@@ -3,6 +3,7 @@
 Example:
   python -m launch.export --workdir=runs/lift_demo
 """
+
 from jaxpolicy.pipeline import export, words
 from launch import cli, show
 
@@ -13,7 +14,9 @@ CONFIG = cli.define_config(required=False)
 def main() -> int:
     """Exports; fails where an artefact differs from JAX."""
     config = cli.config_from(CONFIG, WORKDIR.value)
-    show.text(words.tell_export(export.run(config, WORKDIR.value)))
+    exported = export.run(config, WORKDIR.value)
+    for line in (words.tell_export(exported), *words.tell_manifest(exported[0])):
+        show.text(line)
     return 0
 
 

@@ -26,6 +26,7 @@ LIGHT = (
     "jaxpolicy.core.chunking",
     "jaxpolicy.core.json_file",
     "jaxpolicy.core.text",
+    "jaxpolicy.core.versions",
 )
 STAGES = (
     "jaxpolicy.sim",
@@ -64,6 +65,7 @@ TABLE = {
     "jaxpolicy.core.chunking": (),
     "jaxpolicy.core.json_file": ("jaxpolicy.core.atomic",),
     "jaxpolicy.core.text": ("jaxpolicy.core.specs", "jaxpolicy.core.atomic"),
+    "jaxpolicy.core.versions": (),
     "jaxpolicy.core.types": LIGHT,
     "jaxpolicy.core.normalization": LIGHT,
     "jaxpolicy.sim": CORE,
