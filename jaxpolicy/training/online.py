@@ -106,7 +106,7 @@ def _check_rewarded(config: TrainConfig, env: Env) -> None:
         raise InputError(
             f"'{config.env.name}' has no reward, so {config.algorithm} would learn nothing: write "
             "a function of the physics state and give it to MjcfWorld(path, reward=...), in a "
-            "task of your own that --plugin=MODULE brings (docs/worlds.md shows one)"
+            "task of your own that --plugin=MODULE brings; see docs/worlds.md"
         )
 
 
