@@ -1,4 +1,4 @@
-"""Files made before the source tree was rearranged work as they did; tests/data/old_run/README.md."""
+"""What was made before the source tree was rearranged works as it did: tests/data/old_run."""
 
 import hashlib
 import json

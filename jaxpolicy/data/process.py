@@ -32,7 +32,7 @@ from jaxpolicy.data.mapping import UNBOUNDED
 from jaxpolicy.data.scan import Scan
 from jaxpolicy.data.source import EpisodeSource
 
-__all__ = ["EpisodeEntry", "Processed", "load", "process", "select_spec"]
+__all__ = ["EpisodeEntry", "Processed", "limited", "load", "process", "select_spec"]
 
 SOURCE_FILE = "source.json"
 EPISODES_FILE = "episodes.jsonl"
@@ -249,20 +249,35 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
 
 
 def _named(action: ActionSpec, config: DataConfig) -> ActionSpec:
-    for field in ("action_names", "action_units", "action_minimum", "action_maximum"):
+    for field in ("action_names", "action_units"):
         given = getattr(config, field)
         if given and len(given) != action.size:
             raise InputError(f"data.{field} has {len(given)} entries, the action has {action.size}")
-    return dataclasses.replace(
+    named = dataclasses.replace(
         action,
         kind=config.action_kind or action.kind,
         names=config.action_names or action.names,
         units=config.action_units or action.units,
         control_hz=config.resample_hz or config.control_hz or action.control_hz,
-        minimum=config.action_minimum or action.minimum,
-        maximum=config.action_maximum or action.maximum,
-        limits_from=specs.FROM_SETTINGS if config.action_minimum else action.limits_from,
     )
+    return limited(named, config)
+
+
+def limited(action: ActionSpec, config: DataConfig) -> ActionSpec:
+    """`action` with the limits that the configuration gives; without any, as it is.
+
+    Raises:
+      InputError: their number is not that of the action's elements.
+    """
+    low, high = config.action_minimum, config.action_maximum
+    if not low:
+        return action
+    if len(low) != action.size:
+        raise InputError(
+            f"data.action_minimum and data.action_maximum have {len(low)} entries, the action "
+            f"has {action.size}: {', '.join(action.names)}"
+        )
+    return dataclasses.replace(action, minimum=low, maximum=high, limits_from=specs.FROM_SETTINGS)
 
 
 def _bounded(action: ActionSpec, stats: NormStats) -> ActionSpec:

@@ -90,7 +90,7 @@ def _warn_of_limits(action: ActionSpec) -> None:
         logging.warning(
             "the limits of the action are the extremes of the training data: the runtime clips "
             "what goes beyond them; give the robot's own with data.action_minimum and "
-            "data.action_maximum, process and train again"
+            "data.action_maximum, and export again"
         )
 
 

@@ -362,7 +362,7 @@ class TestSelection:
         assert (action.minimum, action.maximum) == ((-9.0, -8.0), (9.0, 8.0))
         assert action.limits_from == "settings"
         wrong = DataConfig(action_minimum=(0.0,) * 3, action_maximum=(1.0,) * 3)
-        with pytest.raises(InputError, match="data.action_minimum has 3 entries, the action has 2"):
+        with pytest.raises(InputError, match="have 3 entries, the action has 2: dq, gripper"):
             process.select_spec(SPEC, wrong)
 
     @pytest.mark.parametrize("field", ["action_names", "action_units"])
