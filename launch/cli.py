@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from absl import app, flags, logging
 
+from jaxpolicy.core import atomic
 from jaxpolicy.core.schema import InputError
 
 from . import configurations, help_text
@@ -69,11 +70,11 @@ def config_from(holder: flags.FlagHolder, workdir: str = "") -> "ExperimentConfi
 
     With --print_config it is printed, and the launcher ends.
     """
-    from jaxpolicy.pipeline import experiment, overrides, plugins
+    from jaxpolicy.pipeline import experiment, overrides, plugins, trained
 
     given = [_pair(text) for text in flags.FLAGS.override]
     if holder.value is None:
-        config = overrides.after_training(experiment.load(workdir), given)
+        config = trained.override(experiment.load(workdir), given)
     else:
         config = overrides.apply(experiment.from_mapping(configurations.load(holder.value)), given)
     config = plugins.use(config, flags.FLAGS.plugin)
@@ -106,17 +107,26 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         # Checkpointing reports every move at INFO; --verbosity=0 shows it.
         logging.set_verbosity(logging.WARNING)
+    before = [(path, atomic.folders(path)) for path in _outputs()]
     try:
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             _enable_cache()
         code = main()
     except InputError as e:
+        for path, there in before:
+            atomic.remove_empty(path, there)
         _stop(BAD_INPUT, str(e))
     except BrokenPipeError:
         # Whoever read the output has seen enough of it (`| head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _outputs() -> list[str]:
+    """Where the program writes, as far as its flags say."""
+    values = (flags.FLAGS[name].value for name in ("workdir", "output") if name in flags.FLAGS)
+    return [value for value in values if value]
 
 
 def _enable_cache() -> None:
@@ -143,15 +153,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _as_flags(argv: Sequence[str]) -> list[str]:
-    """`--config.KEY=VALUE` and `--config.KEY VALUE` as --override=KEY=VALUE."""
-    result, rest = [], list(argv)
+    """`--config.KEY=VALUE` and `--config.KEY VALUE` as --override=KEY=VALUE.
+
+    A key that stands alone is true.
+    """
+    result: list[str] = []
+    rest = list(argv)
     while rest:
         argument = rest.pop(0)
+        if argument == "--":
+            return [*result, argument, *rest]
         dashed = "-" + argument if re.match(r"-config\.", argument) else argument
         if dashed.startswith(_OVERRIDE):
             key = dashed.removeprefix(_OVERRIDE)
-            if "=" not in key and rest and not rest[0].startswith("--"):
-                key += "=" + rest.pop(0)
+            if "=" not in key:
+                alone = not rest or rest[0].startswith("--")
+                key += "=" + ("true" if alone else rest.pop(0))
             argument = f"--override={key}"
         result.append(argument)
     return result

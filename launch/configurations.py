@@ -6,10 +6,12 @@ own file: a copy of a shipped one works anywhere, with what it imports from besi
 """
 
 import ast
+import difflib
 import importlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 
 from jaxpolicy.core.schema import InputError
 
-__all__ = ["FOLDER", "Listed", "find", "listing", "load"]
+__all__ = ["FOLDER", "Listed", "find", "listing", "load", "tasks"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 PACKAGE = "jaxpolicy.configs"
@@ -57,6 +59,14 @@ def _listed(path: Path) -> Listed:
     return Listed(path.name, text.partition("\n")[0], tuple(names))
 
 
+def tasks() -> list[str]:
+    """What stands for TASK in the variants of shipped configurations; nothing is imported."""
+    for node in ast.parse((FOLDER / "tasks.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_TASKS":
+            return [ast.literal_eval(key) for key in getattr(node.value, "keys", ())]
+    return []
+
+
 def find(name: str) -> Path:
     """The file that `--config=NAME[:VARIANT]` means.
 
@@ -73,8 +83,10 @@ def find(name: str) -> Path:
     shipped = FOLDER / path.with_suffix(".py").name
     if is_name and path.suffix in ("", ".py") and shipped in _shipped():
         return shipped
-    known = ", ".join(p.name for p in _shipped())
-    raise InputError(f"--config: no file '{name}'; give a path, or one of the shipped {known}")
+    known = [p.stem for p in _shipped()]
+    close = difflib.get_close_matches(path.stem, known, n=1)
+    told = f"did you mean {close[0]}.py?" if close else f"there are {', '.join(known)}"
+    raise InputError(f"--config={name}: no such file, and no configuration of that name; {told}")
 
 
 def load(text: str) -> dict[str, Any]:
@@ -85,15 +97,33 @@ def load(text: str) -> dict[str, Any]:
     """
     name, _, variant = text.partition(":")
     path = find(name)
-    module = _module(path)
-    if not callable(getattr(module, "get_config", None)):
-        raise InputError(f"--config: {path} has no function get_config(variant)")
     try:
-        return module.get_config(variant).to_dict()
+        found = _experiment(path, variant)
     except InputError:
         raise
-    except Exception as e:
-        raise InputError(f"--config: {path}: {type(e).__name__}: {e}") from e
+    except Exception as e:  # the file is the user's, and so is whatever it raises
+        raise InputError(f"--config={name}: {_place(e, path)}{type(e).__name__}: {e}") from e
+    mapping = found.to_dict() if hasattr(found, "to_dict") else found
+    if not isinstance(mapping, dict):
+        kind = type(found).__name__
+        raise InputError(f"--config={name}: get_config returned {kind}, not a ConfigDict")
+    return mapping
+
+
+def _experiment(path: Path, variant: str) -> Any:
+    function = getattr(_module(path), "get_config", None)
+    if function is None:
+        raise InputError(f"--config={path}: there is no function get_config(variant) in this file")
+    return function(variant) if variant else function()
+
+
+def _place(error: Exception, path: Path) -> str:
+    """'line 3: ', the last line of the file that had a part in an error."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: "
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename) == path.absolute()]
+    return f"line {lines[-1]}: " if lines else ""
 
 
 def _module(path: Path) -> ModuleType:
@@ -103,15 +133,11 @@ def _module(path: Path) -> ModuleType:
     name = f"{PACKAGE}.own_" + re.sub(r"\W", "_", path.stem)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"--config: {path} is not a Python file")
+        raise InputError(f"--config={path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses that the file defines look their module up.
     sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except InputError:
-        raise
-    except Exception as e:
-        raise InputError(f"--config: {path}: {type(e).__name__}: {e}") from e
+    spec.loader.exec_module(module)
     return module
 
 

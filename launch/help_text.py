@@ -79,4 +79,5 @@ def _configurations() -> str:
         lines.append(f"  {name:<15} {summary}")
         if variants:
             lines.append(f"  {'':<15} {'  '.join(variants)}")
+    lines.append(f"TASK is one of {', '.join(configurations.tasks())}")
     return "\n".join(lines)

@@ -62,7 +62,7 @@ TABLE = {
     "jaxpolicy.core": (),
     "jaxpolicy.core.schema": (),
     "jaxpolicy.core.specs": ("jaxpolicy.core.schema",),
-    "jaxpolicy.core.atomic": ("jaxpolicy.core.specs",),
+    "jaxpolicy.core.atomic": ("jaxpolicy.core.schema",),
     "jaxpolicy.core.chunking": (),
     "jaxpolicy.core.json_file": ("jaxpolicy.core.atomic",),
     "jaxpolicy.core.registry": ("jaxpolicy.core.schema",),

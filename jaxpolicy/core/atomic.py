@@ -7,15 +7,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from jaxpolicy.core.specs import InputError
+from jaxpolicy.core.schema import InputError
 
 __all__ = [
     "append_line",
+    "folders",
     "make_directory",
     "make_parent",
     "new_directory",
     "new_file",
     "remove",
+    "remove_empty",
     "write_bytes",
     "write_text",
 ]
@@ -118,6 +120,21 @@ def make_directory(path: PathLike) -> None:
         os.makedirs(path, exist_ok=True)
     except OSError as e:
         raise InputError(f"{os.fspath(path)}: cannot create this folder: {e.strerror}") from e
+
+
+def folders(path: PathLike) -> frozenset[pathlib.Path]:
+    """The folders that exist at, below and above `path`."""
+    root = pathlib.Path(path).absolute()
+    found = (root, *root.parents, *root.rglob("*"))
+    return frozenset(p for p in found if p.is_dir())
+
+
+def remove_empty(path: PathLike, there: frozenset[pathlib.Path]) -> None:
+    """Removes the folders at, below and above `path` that are empty and not among `there`."""
+    for folder in sorted(folders(path) - there, key=lambda p: len(p.parts), reverse=True):
+        # One that holds something stays.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _require_free(path: pathlib.Path) -> None:

@@ -12,12 +12,9 @@ from jaxpolicy.core import schema
 from jaxpolicy.core.schema import InputError
 from jaxpolicy.pipeline import experiment
 from jaxpolicy.pipeline.experiment import ExperimentConfig
-from jaxpolicy.training.run_directory import FREE_KEYS
 
-__all__ = ["after_training", "apply", "assign", "keys", "literal", "split"]
+__all__ = ["apply", "assign", "keys", "literal", "split"]
 
-# What a trained run is evaluated with and exported as. All other keys decide what was trained.
-AFTER_TRAINING = ("env", "evaluation", "export", "loop", "min_success", *FREE_KEYS)
 _WORDS = {"true": True, "false": False}
 
 
@@ -36,28 +33,6 @@ def apply(
     for key, text in given:
         assign(mapping, key, _value(text, _hint(key, where)), where)
     return experiment.from_mapping(mapping, where)
-
-
-def after_training(
-    config: ExperimentConfig, given: Sequence[tuple[str, str]], where: str = "config"
-) -> ExperimentConfig:
-    """The configuration of a trained run with other values of what comes after training.
-
-    Raises:
-      InputError: a value that differs would need other parameters; see also `apply`.
-    """
-    changed = apply(config, given, where)
-    before, after = (dict(_flat(schema.to_mapping(c))) for c in (config, changed))
-    for key, _ in given:
-        frozen = not any(key == k or key.startswith(f"{k}.") for k in AFTER_TRAINING)
-        leaves = [k for k in after if k == key or k.startswith(f"{key}.")]
-        for leaf in leaves if frozen else ():
-            if before.get(leaf) != after[leaf]:
-                raise InputError(
-                    f"--config.{key}: the policy was trained with {leaf}={before.get(leaf)}, and "
-                    f"{after[leaf]} needs another one; train anew in another --workdir"
-                )
-    return changed
 
 
 def assign(mapping: dict[str, Any], key: str, value: Any, where: str) -> None:

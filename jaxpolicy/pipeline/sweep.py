@@ -108,7 +108,8 @@ def _each(
     name: str,
     progress: StageProgress,
 ) -> dict[str, Any]:
-    all_cells = _open(config, workdir)
+    # An evaluation may be of other settings than what config.json says was trained.
+    all_cells = _open(config, workdir) if stage is _train else cells(config)
     if not online.is_online(config):
         process.run(config, workdir, progress("process"))
     for cell in all_cells:

@@ -120,3 +120,21 @@ def test_unwritable_places_are_named(tmp_path):
     with pytest.raises(InputError, match="folder: cannot write: Is a directory"):
         atomic.append_line(tmp_path / "folder", "")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_what_was_made_in_vain_goes_and_the_rest_stays(tmp_path):
+    (tmp_path / "there" / "before").mkdir(parents=True)
+    run = tmp_path / "there" / "new" / "run"
+    before = atomic.folders(run)
+    (run / "a" / "b").mkdir(parents=True)
+    (run.parent / "kept").mkdir()
+    (run.parent / "kept" / "file").write_text("")
+    atomic.remove_empty(run, before)
+    assert not run.exists()
+    assert (run.parent / "kept" / "file").exists()
+    assert (tmp_path / "there" / "before").exists()
+    (run / "c").mkdir(parents=True)
+    (run.parent / "kept" / "file").unlink()
+    (run.parent / "kept").rmdir()
+    atomic.remove_empty(run, before)
+    assert os.listdir(tmp_path / "there") == ["before"]

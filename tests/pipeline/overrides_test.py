@@ -41,25 +41,3 @@ def test_values_are_read_by_the_type_of_their_key():
 def test_bad_keys_and_values_are_named(key, text, message):
     with pytest.raises(InputError, match=message):
         overrides.apply(ExperimentConfig(), [(key, text)])
-
-
-@pytest.mark.parametrize("key", ["algorithm", "horizon", "optimizer.learning_rate", "data.proprio"])
-def test_what_was_trained_stays_as_it_is(key):
-    config = ExperimentConfig()
-    values = {"algorithm": "act", "horizon": "4", "data.proprio": "false"}
-    with pytest.raises(InputError, match=f"--config.{key}: the policy was trained with {key}="):
-        overrides.after_training(config, [(key, values.get(key, "0.5"))])
-
-
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("evaluation.n_episodes", "9"),
-        ("export.n_golden", "3"),
-        ("loop.steps", "9"),
-        ("min_success", "0.1"),
-    ],
-)
-def test_what_comes_after_training_may_change(key, text):
-    found = dict(overrides.keys(overrides.after_training(ExperimentConfig(), [(key, text)])))
-    assert found[key] == float(text)
