@@ -50,7 +50,7 @@ def test_manifest_names_every_element_of_proprioception(bundle, policy):
     assert found["language"].names == ()
     told = words.tell_manifest(manifest)
     assert any(line.startswith("input proprio: float32 [2, 4], proprio_0 (unit") for line in told)
-    assert "dyaw -0.3 to 0.3 rad" in told[-1]
+    assert told[-1].endswith("dx -0.03 to 0.03 m, dyaw -0.3 to 0.3 rad, gripper 0 to 1")
     names = ("x", "y", "z", "width")
     spec = policy.policy_spec
     named = [
