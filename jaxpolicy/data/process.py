@@ -32,7 +32,7 @@ from jaxpolicy.data.mapping import UNBOUNDED
 from jaxpolicy.data.scan import Scan
 from jaxpolicy.data.source import EpisodeSource
 
-__all__ = ["EpisodeEntry", "Processed", "limited", "load", "process", "select_spec"]
+__all__ = ["EpisodeEntry", "Processed", "described", "limited", "load", "process", "select_spec"]
 
 SOURCE_FILE = "source.json"
 EPISODES_FILE = "episodes.jsonl"
@@ -222,8 +222,8 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
     Cameras with their masks, proprio, language, previous action.
 
     Raises:
-      InputError: a camera that is not there (names those that are), or action names,
-        units or limits of the wrong number.
+      InputError: a camera that is not there (names those that are), or names, units or
+        limits of the wrong number.
     """
     available = camera_names(spec.keys)
     missing = [c for c in config.cameras if c not in available]
@@ -237,7 +237,7 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
     wanted |= {"proprio"} if config.proprio else set()
     wanted |= {specs.PRIVILEGED} if config.privileged else set()
     wanted |= {"language"} if config.language else set()
-    observation = tuple(s for s in spec.observation if s.name in wanted)
+    observation = tuple(described(s, config) for s in spec.observation if s.name in wanted)
     if not observation:
         raise InputError("data: nothing left for the policy to see; allow cameras or proprio")
     action = _named(spec.action, config)
@@ -261,6 +261,25 @@ def _named(action: ActionSpec, config: DataConfig) -> ActionSpec:
         control_hz=config.resample_hz or config.control_hz or action.control_hz,
     )
     return limited(named, config)
+
+
+def described(spec: ArraySpec, config: DataConfig) -> ArraySpec:
+    """`proprio` with the names and units that the configuration gives; the others as they are.
+
+    Raises:
+      InputError: their number is not that of the elements.
+    """
+    if spec.name != "proprio":
+        return spec
+    for field in ("proprio_names", "proprio_units"):
+        given = getattr(config, field)
+        if given and len(given) != spec.shape[-1]:
+            raise InputError(f"data.{field} has {len(given)} entries, proprio has {spec.shape[-1]}")
+    return dataclasses.replace(
+        spec,
+        names=config.proprio_names or spec.names,
+        unit=",".join(config.proprio_units) or spec.unit,
+    )
 
 
 def limited(action: ActionSpec, config: DataConfig) -> ActionSpec:
@@ -470,13 +489,13 @@ def _hash(fingerprint: str, config: DataConfig) -> str:
     for key in _LOADING:
         del facts[key]
     # Without them the hash is that of datasets from before there were such settings.
-    for key in _LIMITS:
+    for key in _LATER:
         if not facts[key]:
             del facts[key]
     return hashlib.sha256(f"2 {fingerprint} {json.dumps(facts)}".encode()).hexdigest()
 
 
-_LIMITS = ("action_minimum", "action_maximum")
+_LATER = ("action_minimum", "action_maximum", "proprio_names", "proprio_units")
 _LOADING = ("loader", "cache_budget_mb", "disk_budget_mb", "workers", "format", "image_size")
 
 
