@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxpolicy.core.specs import PolicyManifest
-from jaxpolicy.data import process as data_process
+from jaxpolicy.data import stated
 from jaxpolicy.evaluation import rollout
 from jaxpolicy.export import bundle, checklist
 from jaxpolicy.pipeline import evaluate, process, stages
@@ -54,10 +54,10 @@ def _stated(policy: LoadedPolicy, config: ExperimentConfig) -> LoadedPolicy:
     does, and keeps its own: they are what a policy's outputs are scaled to.
     """
     spec, data = policy.policy_spec, config.data
-    observation = tuple(data_process.described(s, data) for s in spec.observation)
-    action = spec.action if online.is_online(config) else data_process.limited(spec.action, data)
-    stated = dataclasses.replace(spec, observation=observation, action=action)
-    return policy._replace(policy_spec=stated)
+    observation = tuple(stated.described(s, data) for s in spec.observation)
+    action = spec.action if online.is_online(config) else stated.limited(spec.action, data)
+    told = dataclasses.replace(spec, observation=observation, action=action)
+    return policy._replace(policy_spec=told)
 
 
 def _recorded(
