@@ -123,7 +123,7 @@ class ArraySpec:
     def describe(self) -> str:
         """Elements with their units, for people: "joint1 (rad), gripper_width (m)"."""
         pairs = zip(self.elements, self.units, strict=True)
-        return ", ".join(f"{name} ({unit or 'unit unknown'})" for name, unit in pairs)
+        return ", ".join(f"{name} ({_WORDS.get(unit, unit)})" for name, unit in pairs)
 
     def validate(self, value: Any, where: str = "") -> None:
         """Checks trailing shape, dtype and finiteness of `value` ([..., *shape]).
@@ -160,6 +160,10 @@ class ArraySpec:
     def from_dict(cls, value: Mapping[str, Any]) -> "ArraySpec":
         """Inverse of `to_dict`; raises InputError on unknown keys."""
         return schema.from_mapping(cls, value, "ArraySpec")
+
+
+# Units that are none, in words.
+_WORDS = {"": "unit unknown", "1": "no unit"}
 
 
 def _dims(shape: Sequence[int]) -> str:

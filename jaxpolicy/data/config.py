@@ -76,6 +76,8 @@ class DataConfig:
       action_kind, action_names, action_units, control_hz: what the action means, for
         datasets that do not say; empty or 0: as the dataset says, else kind
         "unknown", names action_0.., units "1".
+      proprio_names, proprio_units: of the elements of `proprio`, for the manifest of an
+        exported policy and its messages; empty: as the dataset says, else names by position.
       action_minimum, action_maximum: what the robot accepts, one value per element of the
         action as the policy gives it, in its physical units; the runtime clips to them.
         Empty: as the dataset says, else the extremes of the training data, beyond which a
@@ -107,6 +109,8 @@ class DataConfig:
     action_names: tuple[str, ...] = ()
     action_units: tuple[str, ...] = ()
     control_hz: float = 0.0
+    proprio_names: tuple[str, ...] = ()
+    proprio_units: tuple[str, ...] = ()
     action_minimum: tuple[float, ...] = ()
     action_maximum: tuple[float, ...] = ()
     resample_hz: float = 0.0

@@ -24,15 +24,14 @@ import numpy as np
 
 from jaxpolicy.core import atomic, normalization, schema, specs
 from jaxpolicy.core.normalization import NormStats
-from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError, camera_names
+from jaxpolicy.core.specs import ArraySpec, InputError, camera_names
 from jaxpolicy.core.types import DatasetSpec
-from jaxpolicy.data import card, cleaning, scan, splits
+from jaxpolicy.data import card, cleaning, scan, splits, stated
 from jaxpolicy.data.config import DataConfig
-from jaxpolicy.data.mapping import UNBOUNDED
 from jaxpolicy.data.scan import Scan
 from jaxpolicy.data.source import EpisodeSource
 
-__all__ = ["EpisodeEntry", "Processed", "limited", "load", "process", "select_spec"]
+__all__ = ["EpisodeEntry", "Processed", "load", "process", "select_spec"]
 
 SOURCE_FILE = "source.json"
 EPISODES_FILE = "episodes.jsonl"
@@ -196,7 +195,7 @@ def _write(work: _Work, fingerprint: str, dataset_hash: str) -> None:
     parts = _split(work, rules)
     _check_limits(work, parts == 0)
     norm = _statistics(work, parts == 0)
-    spec = dataclasses.replace(work.spec, action=_bounded(work.spec.action, norm["action"]))
+    spec = dataclasses.replace(work.spec, action=stated.bounded(work.spec.action, norm["action"]))
     counts = _counts(work.scan, rules, parts)
     facts = {
         "config": dataclasses.asdict(work.config),
@@ -222,8 +221,8 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
     Cameras with their masks, proprio, language, previous action.
 
     Raises:
-      InputError: a camera that is not there (names those that are), or action names,
-        units or limits of the wrong number.
+      InputError: a camera that is not there (names those that are), or names, units or
+        limits of the wrong number.
     """
     available = camera_names(spec.keys)
     missing = [c for c in config.cameras if c not in available]
@@ -237,61 +236,15 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
     wanted |= {"proprio"} if config.proprio else set()
     wanted |= {specs.PRIVILEGED} if config.privileged else set()
     wanted |= {"language"} if config.language else set()
-    observation = tuple(s for s in spec.observation if s.name in wanted)
+    observation = tuple(stated.described(s, config) for s in spec.observation if s.name in wanted)
     if not observation:
         raise InputError("data: nothing left for the policy to see; allow cameras or proprio")
-    action = _named(spec.action, config)
+    action = stated.named(spec.action, config)
     if config.previous_action:
         units, names = ", ".join(action.units), action.names
         previous = ArraySpec(specs.PREVIOUS_ACTION, (action.size,), unit=units, names=names)
         observation = tuple(sorted((*observation, previous), key=lambda s: s.name))
     return DatasetSpec(observation, action)
-
-
-def _named(action: ActionSpec, config: DataConfig) -> ActionSpec:
-    for field in ("action_names", "action_units"):
-        given = getattr(config, field)
-        if given and len(given) != action.size:
-            raise InputError(f"data.{field} has {len(given)} entries, the action has {action.size}")
-    named = dataclasses.replace(
-        action,
-        kind=config.action_kind or action.kind,
-        names=config.action_names or action.names,
-        units=config.action_units or action.units,
-        control_hz=config.resample_hz or config.control_hz or action.control_hz,
-    )
-    return limited(named, config)
-
-
-def limited(action: ActionSpec, config: DataConfig) -> ActionSpec:
-    """`action` with the limits that the configuration gives; without any, as it is.
-
-    Raises:
-      InputError: their number is not that of the action's elements.
-    """
-    low, high = config.action_minimum, config.action_maximum
-    if not low:
-        return action
-    if len(low) != action.size:
-        raise InputError(
-            f"data.action_minimum and data.action_maximum have {len(low)} entries, the action "
-            f"has {action.size}: {', '.join(action.names)}"
-        )
-    return dataclasses.replace(action, minimum=low, maximum=high, limits_from=specs.FROM_SETTINGS)
-
-
-def _bounded(action: ActionSpec, stats: NormStats) -> ActionSpec:
-    """Bounds nobody declared become those of the train part, and `limits_from` says so."""
-    low, high = np.array(action.minimum), np.array(action.maximum)
-    no_low, no_high = low <= -UNBOUNDED, high >= UNBOUNDED
-    # A dataset that was recorded before there was `limits_from` declares those of its robot.
-    declared = action.limits_from or specs.FROM_ROBOT
-    return dataclasses.replace(
-        action,
-        minimum=tuple(map(float, np.where(no_low, stats.minimum, low))),
-        maximum=tuple(map(float, np.where(no_high, stats.maximum, high))),
-        limits_from=specs.FROM_DATA if (no_low | no_high).any() else declared,
-    )
 
 
 def _check_limits(work: _Work, train: np.ndarray) -> None:
@@ -470,13 +423,13 @@ def _hash(fingerprint: str, config: DataConfig) -> str:
     for key in _LOADING:
         del facts[key]
     # Without them the hash is that of datasets from before there were such settings.
-    for key in _LIMITS:
+    for key in _LATER:
         if not facts[key]:
             del facts[key]
     return hashlib.sha256(f"2 {fingerprint} {json.dumps(facts)}".encode()).hexdigest()
 
 
-_LIMITS = ("action_minimum", "action_maximum")
+_LATER = ("action_minimum", "action_maximum", "proprio_names", "proprio_units")
 _LOADING = ("loader", "cache_budget_mb", "disk_budget_mb", "workers", "format", "image_size")
 
 

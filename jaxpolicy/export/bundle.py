@@ -46,6 +46,12 @@ _LIBRARIES = (
     "jaxpolicy",
 )
 
+# Sources of limits to warn of -> what is wrong with them.
+_DOUBTFUL = {
+    specs.FROM_DATA: "the limits of the action are the extremes of the training data",
+    "": "nobody recorded where the limits of the action come from",
+}
+
 
 def export(
     policy: Any,
@@ -86,11 +92,13 @@ def export(
 
 
 def _warn_of_limits(action: ActionSpec) -> None:
-    if action.limits_from == specs.FROM_DATA:
+    """Warns of limits that may be narrower than the robot's: the runtime clips to them."""
+    found = _DOUBTFUL.get(action.limits_from)
+    if found:
         logging.warning(
-            "the limits of the action are the extremes of the training data: the runtime clips "
-            "what goes beyond them; give the robot's own with data.action_minimum and "
-            "data.action_maximum, and export again"
+            "%s, and the runtime clips what goes beyond them; give the robot's own with "
+            "data.action_minimum and data.action_maximum, and export again",
+            found,
         )
 
 

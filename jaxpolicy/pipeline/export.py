@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxpolicy.core.specs import PolicyManifest
-from jaxpolicy.data import process as data_process
+from jaxpolicy.data import stated
 from jaxpolicy.evaluation import rollout
 from jaxpolicy.export import bundle, checklist
 from jaxpolicy.pipeline import evaluate, process, stages
@@ -30,8 +30,8 @@ def run(
     """Exports and verifies the best policy into `<workdir>/export`.
 
     Args:
-      config: formats and tolerance; `data.action_minimum` and `data.action_maximum`, which
-        may be others than those that the policy was trained with.
+      config: formats and tolerance; names and units of proprioception and limits of the
+        action (see DataConfig), which may be others than those of the training.
       workdir: run directory with a trained policy.
       observations: recorded windows [N, O, ...] to verify on; default: of the
         validation part.
@@ -39,7 +39,7 @@ def run(
     Returns:
       The manifest and the checklist.
     """
-    policy = _limited(factory.load_policy(workdir), config)
+    policy = _stated(factory.load_policy(workdir), config)
     if observations is None:
         observations = _recorded(config, workdir, policy)
     directory = Path(workdir) / evaluate.EXPORT
@@ -47,17 +47,17 @@ def run(
     return manifest, json.loads((directory / checklist.CHECKLIST).read_text())
 
 
-def _limited(policy: LoadedPolicy, config: ExperimentConfig) -> LoadedPolicy:
-    """With the limits of the action that `config.data` gives, in the place of what it trained on.
+def _stated(policy: LoadedPolicy, config: ExperimentConfig) -> LoadedPolicy:
+    """With the names, units and limits that `config.data` gives, if others than in training.
 
-    What was learned from demonstrations does not depend on them. What was learned in worlds
-    does: their limits are what a policy's outputs are scaled to.
+    What was learned from demonstrations does not depend on limits. What was learned in worlds
+    does, and keeps its own: they are what a policy's outputs are scaled to.
     """
-    if online.is_online(config):
-        return policy
-    spec = policy.policy_spec
-    action = data_process.limited(spec.action, config.data)
-    return policy._replace(policy_spec=dataclasses.replace(spec, action=action))
+    spec, data = policy.policy_spec, config.data
+    observation = tuple(stated.described(s, data) for s in spec.observation)
+    action = spec.action if online.is_online(config) else stated.limited(spec.action, data)
+    told = dataclasses.replace(spec, observation=observation, action=action)
+    return policy._replace(policy_spec=told)
 
 
 def _recorded(

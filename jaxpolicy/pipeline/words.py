@@ -124,7 +124,9 @@ def tell_manifest(manifest: PolicyManifest) -> tuple[str, ...]:
         f"input {s.name}: {s.dtype} {[steps, *s.shape]}{_elements(s)}" for s in manifest.observation
     ]
     columns = zip(action.names, action.minimum, action.maximum, action.units, strict=True)
-    limits = ", ".join(f"{n} {a:.3g} to {b:.3g} {u}".rstrip() for n, a, b, u in columns)
+    limits = ", ".join(
+        f"{n} {a:.3g} to {b:.3g} {u}".removesuffix(" 1").rstrip() for n, a, b, u in columns
+    )
     source = f" (limits from: {action.limits_from})" if action.limits_from else ""
     return (*told, f"output action: {action.kind} at {action.control_hz:g} Hz, {limits}{source}")
 

@@ -83,6 +83,7 @@ def test_elements_have_names_and_units():
     assert ArraySpec.from_dict(json.loads(json.dumps(STATE.to_dict()))) == STATE
     assert STATE.elements == ("joint1", "gripper_width")
     assert STATE.describe() == "joint1 (rad), gripper_width (m)"
+    assert ArraySpec("x", (1,), unit="1", names=("open",)).describe() == "open (no unit)"
     # One unit is that of all; none, and a wrong number of them, are unknown.
     assert ArraySpec("proprio", (2,), unit="m").units == ("m", "m")
     assert ArraySpec("proprio", (3,), unit="m, rad").units == ("", "", "")

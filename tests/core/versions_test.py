@@ -1,6 +1,9 @@
 """One place says which versions made something, and never says nothing."""
 
+import shutil
 import subprocess
+
+import pytest
 
 import jaxpolicy
 from jaxpolicy.core import versions
@@ -47,6 +50,7 @@ def test_a_worktree(tmp_path):
     assert versions.library(tmp_path / "w") == TOLD
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_as_git_says(tmp_path):
     def git(*args):
         done = subprocess.run(["git", *args], cwd=tmp_path, capture_output=True, text=True)

@@ -356,6 +356,13 @@ class TestSelection:
         assert action.control_hz == 7.0
         assert action.minimum == SPEC.action.minimum
 
+    def test_names_and_units_of_proprioception_can_be_stated(self):
+        config = DataConfig(proprio_names=("q", "g"), proprio_units=("rad", "1"))
+        assert process.select_spec(SPEC, config)["proprio"].describe() == "q (rad), g (no unit)"
+        wrong = DataConfig(proprio_names=("q",))
+        with pytest.raises(InputError, match="data.proprio_names has 1 entries, proprio has 2"):
+            process.select_spec(SPEC, wrong)
+
     def test_limits_that_are_given_win(self):
         config = DataConfig(action_minimum=(-9.0, -8.0), action_maximum=(9.0, 8.0))
         action = process.select_spec(SPEC, config).action

@@ -50,7 +50,7 @@ def test_manifest_names_every_element_of_proprioception(bundle, policy):
     assert found["language"].names == ()
     told = words.tell_manifest(manifest)
     assert any(line.startswith("input proprio: float32 [2, 4], proprio_0 (unit") for line in told)
-    assert "dyaw -0.3 to 0.3 rad" in told[-1]
+    assert told[-1].endswith("dx -0.03 to 0.03 m, dyaw -0.3 to 0.3 rad, gripper 0 to 1")
     names = ("x", "y", "z", "width")
     spec = policy.policy_spec
     named = [
@@ -72,8 +72,10 @@ def test_no_version_is_empty(bundle):
     assert all(found.values())
 
 
-@pytest.mark.parametrize(("source", "n"), [("data extremes", 1), ("settings", 0), ("robot", 0)])
-def test_warns_of_limits_that_are_extremes_of_the_data(policy, caplog, source, n):
+@pytest.mark.parametrize(
+    ("source", "n"), [("data extremes", 1), ("", 1), ("settings", 0), ("robot", 0)]
+)
+def test_warns_of_limits_that_may_not_be_the_robots(policy, caplog, source, n):
     action = dataclasses.replace(policy.policy_spec.action, limits_from=source)
     exporter._warn_of_limits(action)
     found = [r.getMessage() for r in caplog.records if "data.action_minimum" in r.getMessage()]

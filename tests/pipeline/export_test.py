@@ -1,4 +1,4 @@
-"""Limits of an action that are known only when a policy is exported."""
+"""What is known of a robot only when a policy is exported: limits, names, units."""
 
 import dataclasses
 import json
@@ -24,22 +24,31 @@ def experiment(**data):
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
 
 
-def test_they_replace_those_it_was_trained_with(policy):
+def test_limits_replace_those_it_was_trained_with(policy):
     low, high = (-1.0,) * 5, (1.0,) * 5
     config = experiment(action_minimum=low, action_maximum=high)
-    action = export._limited(policy, config).policy_spec.action
+    action = export._stated(policy, config).policy_spec.action
     assert (action.minimum, action.maximum, action.limits_from) == (low, high, "settings")
-    assert export._limited(policy, experiment()).policy_spec == policy.policy_spec
+    assert export._stated(policy, experiment()).policy_spec == policy.policy_spec
 
 
 def test_what_learned_in_worlds_keeps_its_own(policy):
     config = experiment(action_minimum=(-1.0,) * 5, action_maximum=(1.0,) * 5)
     learned = dataclasses.replace(config, algorithm="ppo")
-    assert export._limited(policy, learned).policy_spec == policy.policy_spec
+    assert export._stated(policy, learned).policy_spec == policy.policy_spec
 
 
-def test_a_wrong_number_of_them_names_the_elements(policy):
+def test_a_wrong_number_of_limits_names_the_elements(policy):
     config = experiment(action_minimum=(0.0,), action_maximum=(1.0,))
     message = "have 1 entries, the action has 5: dx, dy, dz, dyaw, gripper"
     with pytest.raises(InputError, match=message):
-        export._limited(policy, config)
+        export._stated(policy, config)
+
+
+def test_names_and_units_of_proprioception(policy):
+    names, units = tuple(f"q{i}" for i in range(20)), ("rad",) * 20
+    stated = export._stated(policy, experiment(proprio_names=names, proprio_units=units))
+    (proprio,) = [s for s in stated.policy_spec.observation if s.name == "proprio"]
+    assert (proprio.names, proprio.units) == (names, units)
+    with pytest.raises(InputError, match="data.proprio_units has 1 entries, proprio has 20"):
+        export._stated(policy, experiment(proprio_units=("rad",)))
