@@ -108,7 +108,7 @@ def tidy(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty folder to work in, whose modules are forgotten afterwards."""
     known = set(sys.modules)
