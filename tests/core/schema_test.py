@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -109,3 +110,41 @@ def test_optional_fields_accept_none_and_others_do_not():
 
 def test_input_error_is_a_value_error():
     assert issubclass(InputError, ValueError)
+
+
+def test_settings_cannot_be_changed_and_can_be_hashed():
+    settings = schema.Settings({"a": [1, {"b": 2}]}, c=3)
+    assert settings == {"a": (1, {"b": 2}), "c": 3}
+    assert hash(settings) == hash(schema.Settings(c=3, a=(1, schema.Settings(b=2))))
+    for change in (
+        lambda: settings.update(c=4),
+        lambda: settings.pop("c"),
+        lambda: settings.__setitem__("c", 4),
+        lambda: settings["a"][1].clear(),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+
+
+def test_settings_can_be_copied():
+    settings = schema.Settings(a=[1, {"b": 2}])
+    found = copy.deepcopy(settings)
+    assert (found, type(found), type(found["a"][1])) == (settings, *[schema.Settings] * 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithSettings:
+    steps: int = 1
+    own: schema.Settings = dataclasses.field(
+        default_factory=schema.Settings, metadata=schema.OPTIONAL
+    )
+
+
+def test_settings_are_plain_in_records_and_absent_where_empty():
+    assert schema.to_mapping(WithSettings()) == {"steps": 1}
+    told = schema.to_mapping(WithSettings(own=schema.Settings(a={"b": 2})))
+    assert told == {"steps": 1, "own": {"a": {"b": 2}}}
+    assert type(told["own"]) is type(told["own"]["a"]) is dict
+    assert schema.from_mapping(WithSettings, told).own == schema.Settings(a={"b": 2})
+    with pytest.raises(InputError, match=r"config.own must be a mapping, got int 3"):
+        schema.from_mapping(WithSettings, {"own": 3})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.deploy import PolicyRuntime
+from jaxpolicy.pipeline import plugins
 from tests.launch.cli_test import ROOT, launch, one_line
 
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
@@ -58,6 +59,11 @@ def _check_run(run: Path, parts: Path) -> None:
     runtime = PolicyRuntime(run / "export", "onnx")
     seen = {s.name: np.zeros((1, *s.shape), s.dtype) for s in runtime.manifest.observation}
     assert runtime.act(seen).shape == (1, runtime.manifest.action.size)
+    registries = {name: registry.copy() for name, registry in plugins.REGISTRIES.items()}
+    plugins.load((str(parts),), registries)
+    window = {k: v[:, None] for k, v in seen.items()}
+    own, plain = (registries["runtimes"][k](run / "export") for k in ("two_threads", "onnx"))
+    np.testing.assert_array_equal(own(window), plain(window))
 
 
 def test_a_plugin_that_is_gone_is_named(tmp_path):

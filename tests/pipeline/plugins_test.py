@@ -13,6 +13,7 @@ import pytest
 
 from jaxpolicy import sim
 from jaxpolicy.core import schema
+from jaxpolicy.core.registry import Plugin
 from jaxpolicy.core.schema import InputError, Settings
 from jaxpolicy.networks import encoder
 from jaxpolicy.networks.encoder import NetworkConfig
@@ -183,7 +184,7 @@ def parts(tmp_path, registries):
 
 def test_the_page_shows_a_part_of_every_kind(parts):
     kinds = {name for name, registry in parts.items() if registry.origins}
-    assert kinds == set(plugins.REGISTRIES)
+    assert kinds == set(plugins.REGISTRIES) == {f.name for f in dataclasses.fields(Plugin)}
 
 
 def test_the_backbone_makes_a_map(parts):

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.algorithms import ppo
+from jaxpolicy.core.schema import Settings
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data.config import DataConfig
@@ -104,6 +106,28 @@ def test_unknown_algorithm_names_the_known():
 def test_every_algorithm_has_its_settings():
     fields = {f.name for f in dataclasses.fields(TrainConfig)}
     assert set(factory.ALGORITHMS) <= fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(ppo.PPOConfig):
+    bonus: float = 0.0
+
+
+def test_methods_from_outside_have_their_settings_in_settings(monkeypatch):
+    registry = factory.ALGORITHMS.copy()
+    registry.add("own", factory.Method(ppo.make, Own, online=True), "mine")
+    monkeypatch.setattr(factory, "ALGORITHMS", registry)
+    config = TrainConfig(algorithm="own", settings=Settings(n_worlds=4, steps=2, bonus=0.5))
+    assert factory.is_online(config)
+    assert not factory.is_online(TrainConfig())
+    assert factory.method_settings(config) == Own(n_worlds=4, steps=2, bonus=0.5)
+    spec = factory.make_policy_spec(config, fixtures.spec())
+    spec = dataclasses.replace(spec, critic=spec.observation)
+    # 4 worlds on 3 devices: the make of an online method is told of them.
+    with pytest.raises(InputError, match=r"n_worlds \(4\) must be a multiple of the 3 devices"):
+        factory.make_algorithm(config, spec, factory.blank_norm(spec), 1, 3)
+    with pytest.raises(InputError, match="config.settings has no key 'bonsu'; did you mean"):
+        factory.method_settings(TrainConfig(algorithm="own", settings=Settings(bonsu=1.0)))
 
 
 def test_load_policy_gives_what_was_trained(tmp_path):
