@@ -1,7 +1,9 @@
 """What docs/first_hour.md and docs/recording.md show is run from top to bottom, and works.
 
-A block that begins with the name of a file becomes that file, other Python is executed,
-commands are run, and what a `text` block shows must be printed by the commands before it.
+In these two pages a block that begins with the name of a file becomes that file, other Python
+is executed, commands are run, and what a `text` block shows must be printed by the commands
+before it. Commands of all other pages have flags, configurations and keys that exist, their Python
+compiles, and all links lead somewhere.
 """
 
 import re
@@ -22,6 +24,7 @@ DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"\A(?:#|<!--) ([\w.]+\.(?:py|xml))")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FOLLOWED = ("first_hour.md", "recording.md")
 # What is shown runs for a minute or two; here it only has to run.
 SMALLER = {
     "steps=1000, eval_every=100": "steps=8, eval_every=4",
@@ -120,7 +123,7 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", ["first_hour.md", "recording.md"])
+@pytest.mark.parametrize("page", FOLLOWED)
 def test_a_page_can_be_followed(page, folder, capsys):
     reader = Reader(lambda: capsys.readouterr().out)
     for block in blocks(page):
@@ -132,11 +135,42 @@ def test_everything_that_is_made_smaller_is_shown():
     assert not [shown for shown in SMALLER if shown not in text]
 
 
+def shown_commands(page: str) -> Iterator[list[str]]:
+    """[command, flags ...] of a page that name a configuration."""
+    text = "\n".join(b.text for b in blocks(page) if not b.kind)
+    for line in re.findall(r"(?:python -m launch\.|jaxpolicy )(.*)", text.replace("\\\n", " ")):
+        words = shlex.split(line)
+        if any(w.startswith("--config=") for w in words) and "..." not in words:
+            yield words
+
+
+PAGES = ["../README.md", *(p.name for p in sorted(DOCS.glob("*.md")))]
+# Others have tests that follow them from top to bottom.
+COMMANDS = {
+    page: list(shown_commands(page))
+    for page in PAGES
+    if page not in (*FOLLOWED, "plugins.md", "own_loop.md")
+}
+
+
+@pytest.mark.parametrize("page", [page for page, shown in COMMANDS.items() if shown])
+def test_commands_have_flags_configurations_and_keys_that_exist(page):
+    for command in COMMANDS[page]:
+        done = cli_test.launch(*command, "--print_config")
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_python_compiles():
+    for page in PAGES:
+        for block in blocks(page):
+            if block.kind == "python":
+                compile(block.text, page, "exec")
+
+
 def test_links_lead_somewhere():
-    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
     dead = [
-        f"{page.name}: {target}"
-        for page in pages
+        f"{page}: {target}"
+        for page in (DOCS / name for name in PAGES)
         for target in LINK.findall(page.read_text())
         if "://" not in target and not leads(page, target)
     ]
