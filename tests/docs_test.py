@@ -7,11 +7,10 @@ compiles, and all links lead somewhere.
 """
 
 import re
-import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,8 +54,8 @@ def commands(text: str) -> Iterator[list[str]]:
 class Reader:
     """Follows a page in the current folder; what its latest commands printed is kept."""
 
-    def __init__(self, capture: Callable[[], str]):
-        self.capture, self.printed, self.namespace = capture, "", {}
+    def __init__(self):
+        self.printed, self.namespace = "", {}
 
     def follow(self, block: Block) -> None:
         if block.kind in ("python", "xml"):
@@ -65,7 +64,7 @@ class Reader:
             for line in block.text.splitlines():
                 assert tidy(line) in tidy(self.printed), f"not printed: {line}\n{self.printed}"
         else:
-            self.printed = "".join(map(self.run, commands(block.text)))
+            self.printed = "".join(map(run, commands(block.text)))
 
     def take(self, text: str) -> None:
         named = FILE.match(text)
@@ -76,22 +75,16 @@ class Reader:
             text = text.replace(shown, smaller)
         Path(named[1]).write_text(text)
 
-    def run(self, command: list[str]) -> str:
-        program, *arguments = command
-        if program == "jaxpolicy":
-            return launch(*arguments)
-        if program == "pip":  # tests/packaging_test.py does
-            return ""
-        assert program == "python", command
-        if arguments == ["drive.py"]:
-            return without_jax(*arguments)
-        self.capture()
-        runpy.run_path(arguments[0], run_name="__main__")
-        return self.capture()
 
-
-def launch(name: str, *arguments: str) -> str:
-    done = cli_test.launch(name, *arguments, *FASTER.get(name, []), cwd=Path.cwd())
+def run(command: list[str]) -> str:
+    """What a command prints; it must succeed."""
+    program, name, *arguments = command
+    if program == "pip":  # tests/launch/wheel_test.py installs
+        return ""
+    if name == "drive.py":
+        return without_jax(name)
+    known = {"jaxpolicy": f"launch.{name}", "python": name}[program]
+    done = cli_test.fork(known, *arguments, *FASTER.get(name, []), cwd=Path.cwd())
     assert done.returncode in ((0, GATED) if name == "evaluate" else (0,)), done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -111,21 +104,10 @@ def tidy(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, whose modules are forgotten afterwards."""
-    known = set(sys.modules)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    for name in set(sys.modules) - known:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
 @pytest.mark.parametrize("page", FOLLOWED)
-def test_a_page_can_be_followed(page, folder, capsys):
-    reader = Reader(lambda: capsys.readouterr().out)
+def test_a_page_can_be_followed(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reader = Reader()
     for block in blocks(page):
         reader.follow(block)
 
