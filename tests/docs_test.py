@@ -159,6 +159,12 @@ def test_links_lead_somewhere():
     assert not dead
 
 
+def test_files_that_are_named_exist():
+    for page in PAGES:
+        for name in re.findall(r"`([\w/]+/\w+\.py)`", (DOCS / page).read_text()):
+            assert any((ROOT / top / name).exists() for top in ("", "jaxpolicy")), (page, name)
+
+
 def leads(page: Path, target: str) -> bool:
     path, _, anchor = target.partition("#")
     found = page.parent / path if path else page
