@@ -40,8 +40,7 @@ def main() -> int:
     for run in found.runs:
         console.rounds_table(run)
     console.gains_table(found.groups)
-    for reason in found.reasons:
-        console.text(f"gate not passed: {reason}")
+    console.gate(found.reasons)
     console.paths(found.paths)
     return cli.GATE_NOT_PASSED if found.reasons else 0
 

@@ -27,6 +27,9 @@ POLICY = flags.DEFINE_enum(
 OFFLINE = flags.DEFINE_bool(
     "offline", False, "Compare predicted with recorded actions; for data without a simulator."
 )
+NAME = flags.DEFINE_string(
+    "name", "", "Folder below evaluation/ for a report of its own, beside the run's own report."
+)
 FINAL = flags.DEFINE_string(
     "final", "", "Reason for reading the locked test part (with --offline); it is recorded."
 )
@@ -38,7 +41,10 @@ def main() -> int:
 
     config = cli.config_from(CONFIG, WORKDIR.value)
     if OFFLINE.value or FINAL.value:
-        console.offline_table(evaluate.offline_errors(config, WORKDIR.value, FINAL.value))
+        rows = evaluate.offline_errors(config, WORKDIR.value, FINAL.value)
+        console.offline_table(rows)
+        console.element_table(rows)
+        console.text(f"page: {evaluate.offline_path(WORKDIR.value, FINAL.value)}")
         return 0
     with console.bars() as bar:
         if grid.is_sweep(config):
@@ -46,11 +52,14 @@ def main() -> int:
             console.sweep_table(swept)
             rate = swept["groups"][0]["success_rate"]
         else:
-            found = evaluate.run(config, WORKDIR.value, POLICY.value, bar("evaluate"))
+            where = (WORKDIR.value, POLICY.value)
+            found = evaluate.run(config, *where, bar("evaluate"), NAME.value)
             console.text(words.tell_evaluate(found))
-            console.text(f"report: {evaluate.report_path(WORKDIR.value, POLICY.value)}")
+            console.text(f"report: {evaluate.report_path(*where, NAME.value)}")
             rate = found[0]["success_rate"]
-    return cli.GATE_NOT_PASSED if gate.success_reasons(config, rate) else 0
+    reasons = gate.success_reasons(config, rate)
+    console.gate(reasons)
+    return cli.GATE_NOT_PASSED if reasons else 0
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ def main() -> int:
     console.table(config.name, ("stage", "seconds", "found"), rows)
     if grid.is_sweep(config):
         console.sweep_table(sweep.read(WORKDIR.value))
-    for reason in summary.reasons:
-        console.text(f"gate not passed: {reason}")
+    console.gate(summary.reasons)
     console.paths(summary.paths)
     return 0 if summary.passed else cli.GATE_NOT_PASSED
 

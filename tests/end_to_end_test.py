@@ -52,7 +52,7 @@ def test_an_untrained_policy_does_not_pass_the_gate(summary, workdir):
     report = json.loads((workdir / "evaluation" / "report.json").read_text())
     assert report["success_rate"] < 0.97
     assert not summary.passed
-    assert "is below 97.0%" in summary.reasons[0]
+    assert "is below the limit 97.0%, which --config.min_success sets" in summary.reasons[0]
 
 
 def test_the_artefact_acts_like_the_policy_it_came_from(summary, workdir):

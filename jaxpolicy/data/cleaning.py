@@ -118,6 +118,16 @@ def _outlier(facts: Facts, config: CleaningConfig) -> np.ndarray:
     return found
 
 
+# Name -> what an episode that it drops is told.
+WHY = {
+    "failed": "it is marked as failed",
+    "corrupt": "it cannot be read",
+    "truncated": "it was cut off, or is far shorter than others of its task",
+    "duplicate": "an earlier episode has the same content",
+    "idle": "nothing moves in it",
+    "outlier": "a value lies far beyond its usual range",
+}
+
 # Name -> rule; the first that applies to an episode names the reason.
 RULES: Mapping[str, Callable[[Facts, CleaningConfig], np.ndarray]] = {
     "failed": _failed,

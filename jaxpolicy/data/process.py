@@ -54,7 +54,7 @@ class EpisodeEntry:
       length: T, steps; 0 where it could not be read.
       part: train, val or test; "" where it was dropped.
       dropped: the rule that dropped it, see cleaning.RULES; "" where it was kept.
-      why: what a corrupt episode's problem is.
+      why: why it was dropped.
     """
 
     index: int
@@ -396,7 +396,7 @@ def _write_entries(
                 length=int(episode["length"]),
                 part=splits.PARTS[part] if part >= 0 else "",
                 dropped=names[rule],
-                why=text.problem,
+                why=text.problem or cleaning.WHY.get(names[rule], ""),
             )
             file.write(json.dumps(dataclasses.asdict(entry)) + "\n")
 

@@ -3,7 +3,8 @@
 A cause is named only where a fact proves it; the rest is "unclassified":
   environment  a metric of the world is not finite: the simulation broke.
   language     of several objects the gripper pressed one that was not asked for.
-  timeout      the object was in the gripper when time ran out.
+  timeout      the object was in the gripper when time ran out; in a world that records no such
+               facts, time ran out and the goal had never been reached.
   motor        the object was in the gripper, or the goal was reached, and was lost again; or
                the hand ran into something.
   perception   the gripper first closed where the object was not, and never held it.
@@ -45,7 +46,7 @@ def classify(rollouts: Rollouts) -> np.ndarray:
         "": rollouts.success,
         "environment": _broken(rollouts),
         "language": _wrong_object(rollouts) if "language" in shown else never,
-        "timeout": held & ~rollouts.terminated,
+        "timeout": _late(rollouts, held, ever),
         "motor": ever | had | collided,
         "perception": _missed(rollouts) if "perception" in shown else never,
     }
@@ -87,6 +88,12 @@ def _broken(rollouts: Rollouts) -> np.ndarray:
     n = len(rollouts.seeds)
     finite = [np.isfinite(v).reshape(n, -1).all(axis=1) for v in rollouts.final.values()]
     return ~np.all(finite, axis=0) if finite else np.zeros(n, bool)
+
+
+def _late(rollouts: Rollouts, held: np.ndarray, ever: np.ndarray) -> np.ndarray:
+    """Whether time ran out with nothing else to blame."""
+    told = "grasped" in rollouts.final or any(k.startswith(INCIDENT) for k in rollouts.final)
+    return ~rollouts.terminated & (held if told else ~ever)
 
 
 def _wrong_object(rollouts: Rollouts) -> np.ndarray:

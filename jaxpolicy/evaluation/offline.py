@@ -18,7 +18,10 @@ from jaxpolicy.data.cache import Cache
 from jaxpolicy.data.loader import gather_on_host
 from jaxpolicy.data.windows import Index
 
-__all__ = ["ActionErrors", "action_errors", "compare", "hold_previous", "predict"]
+__all__ = ["ActionErrors", "action_errors", "compare", "hold_previous", "predict", "spread"]
+
+# Of the largest value: an element that varies less is constant.
+_CONSTANT = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +33,15 @@ class ActionErrors:
         (1.0 is what the training mean scores on training data).
       mae: unit -> mean absolute error over the elements with that unit.
       n_steps: N.
+      elements: name -> mean absolute error of that element, in its unit.
+      units: name -> unit of that element.
     """
 
     mse: float
     mae: Mapping[str, float]
     n_steps: int
+    elements: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    units: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def action_errors(
@@ -46,14 +53,28 @@ def action_errors(
       prediction: predicted actions.
       target: recorded actions.
       spec: names the unit of each element.
-      std: [A], training standard deviation; constant elements (0) do not count.
+      std: [A], training standard deviation; elements of which it is 0 do not count.
     """
-    moving = std > 1e-6
+    moving = std > 0.0
     scaled = (prediction - target)[:, moving] / std[moving]
     error = np.abs(prediction - target)
     units = {u: list(spec.indices_of_unit(u)) for u in dict.fromkeys(spec.units)}
     mae = {u: float(error[:, i].mean()) for u, i in units.items()}
-    return ActionErrors(float((scaled**2).mean()), mae, len(target))
+    names = dict(zip(spec.names, error.mean(0).tolist(), strict=True))
+    mse = float((scaled**2).mean()) if moving.any() else 0.0
+    units_of = dict(zip(spec.names, spec.units, strict=True))
+    return ActionErrors(mse, mae, len(target), names, units_of)
+
+
+def spread(actions: np.ndarray) -> np.ndarray:
+    """Standard deviation [A] of actions [M, A]; 0 for elements that are constant.
+
+    Rounding gives a repeated float32 number a deviation, so what counts is how it compares
+    with the size of the numbers.
+    """
+    wide = actions.astype(np.float64)
+    std, size = wide.std(0), np.abs(wide).max(0, initial=0.0)
+    return np.where(std > _CONSTANT * size, std, 0.0)
 
 
 def hold_previous(actions: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +119,7 @@ def compare(
     held, valid = hold_previous(target, starts)
     if not valid.any():
         raise InputError("offline evaluation needs validation episodes of two steps or more")
-    std = train_action.std(0)
+    std = spread(train_action)
     mean, median = train_action.mean(0), np.median(train_action, axis=0)
 
     def errors(prediction: np.ndarray) -> ActionErrors:

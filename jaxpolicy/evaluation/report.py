@@ -6,6 +6,7 @@ Whatever was not measured is null in report.json, and `not_measured` says why.
 import dataclasses
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import platform
@@ -16,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from jaxpolicy import __version__
-from jaxpolicy.core import atomic
+from jaxpolicy.core import atomic, json_file
 from jaxpolicy.evaluation import failures, metrics, page, plots
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.rollout import Rollouts
 from jaxpolicy.sim.render import pictures
 
-__all__ = ["Facts", "build", "versions", "write"]
+__all__ = ["Facts", "build", "keep_larger", "versions", "write"]
 
 REPORT = "report.json"
 PAGE = "report.html"
 VIDEO = "episodes.mp4"
+EARLIER = "earlier"
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "mujoco", "brax")
 _NO_SUCCESS = "the environment has no success predicate"
 
@@ -115,6 +117,31 @@ def write(
     atomic.write_text(directory / PAGE, page.render(report, pictures, video))
     atomic.write_text(directory / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
+
+
+def keep_larger(directory: str | os.PathLike[str], n_episodes: int) -> Path | None:
+    """Moves a report of more than `n_episodes` aside, into a folder named by how many.
+
+    Returns:
+      That folder, None where there is no such report.
+    """
+    directory = Path(directory)
+    before = json_file.read(directory / REPORT)
+    if not isinstance(before, Mapping) or before.get("n_episodes", 0) <= n_episodes:
+        return None
+    kept = _free(directory / EARLIER / f"{before['n_episodes']}_episodes")
+    atomic.make_directory(kept)
+    # The report itself goes last: until then it is found where it was.
+    for name in (*page.PLOTS, *page.SHEETS, VIDEO, PAGE, REPORT):
+        if (directory / name).exists():
+            os.replace(directory / name, kept / name)
+    return kept
+
+
+def _free(path: Path) -> Path:
+    """`path`, with a number after it where it is taken."""
+    names = (path.with_name(f"{path.name}_{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain((path,), names) if not p.exists())
 
 
 def _write_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:

@@ -19,12 +19,15 @@ from rich.text import Text
 
 from jaxpolicy.core.specs import ArraySpec
 from jaxpolicy.evaluation.offline import ActionErrors
+from jaxpolicy.evaluation.offline_page import element_rows, unit_of
 from jaxpolicy.networks import describe
 from jaxpolicy.pipeline import design, process, words
 
 __all__ = [
     "bars",
+    "element_table",
     "gains_table",
+    "gate",
     "network_table",
     "offline_table",
     "overview_tables",
@@ -94,13 +97,24 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 def offline_table(rows: Mapping[str, ActionErrors]) -> None:
     """Prints the policy's errors beside those of the baselines."""
     units = list(next(iter(rows.values())).mae)
-    names = [f"mean |error| ({u})" if u != "1" else "mean |error| (no unit)" for u in units]
+    names = [f"mean |error| ({unit_of(u)})" for u in units]
     body = [
         (name, f"{e.mse:.4f}", *(f"{e.mae[u]:.5f}" for u in units), str(e.n_steps))
         for name, e in rows.items()
     ]
     header = ("predictor", "MSE / variance", *names, "steps")
     table("Action errors on the validation part", header, body)
+
+
+def element_table(rows: Mapping[str, ActionErrors]) -> None:
+    """Prints the mean absolute error of every element of the action, in its unit."""
+    table("Mean |error| by element", ("element", "unit", *rows), element_rows(rows))
+
+
+def gate(reasons: Sequence[str]) -> None:
+    """Prints why a gate was not passed, a line for each reason."""
+    for reason in reasons:
+        text(f"gate not passed: {reason}")
 
 
 def network_table(name: str, found: design.Description) -> None:

@@ -1,16 +1,20 @@
 """Stage 6: success in closed loop, and action errors on recorded data."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
+from brax.envs.base import Env
 
-from jaxpolicy.core import json_file
-from jaxpolicy.core.schema import InputError
+from jaxpolicy.core import atomic, json_file
+from jaxpolicy.core.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.data import cache, mixture
 from jaxpolicy.deploy.runtime import PolicyRuntime
-from jaxpolicy.evaluation import latency, offline, report, rollout
+from jaxpolicy.evaluation import latency, offline, offline_page, report, rollout
+from jaxpolicy.evaluation.offline_page import Compared
 from jaxpolicy.pipeline import process, stages
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.pipeline.stages import PathLike, Progress
@@ -25,6 +29,7 @@ __all__ = [
     "controller",
     "frames",
     "offline_errors",
+    "offline_path",
     "path",
     "report_path",
     "run",
@@ -34,6 +39,7 @@ ARTEFACTS = ("onnx", "tflite")
 POLICIES = ("jax", *ARTEFACTS)
 EVALUATION = "evaluation"
 EXPORT = "export"
+SHOWN = 3  # episodes whose actions are drawn
 
 
 def run(
@@ -41,25 +47,36 @@ def run(
     workdir: PathLike,
     policy: str = "jax",
     progress: Progress | None = None,
+    name: str = "",
 ) -> tuple[dict[str, Any], rollout.Rollouts]:
     """Closed-loop success on held-out starts, with a report.
+
+    A report of more episodes that is there already is moved aside, see `report.keep_larger`.
 
     Args:
       config: world and number of episodes.
       workdir: run directory; gets evaluation/ (jax) or evaluation/<policy>/.
       policy: "jax", or an exported artefact, run by the deployment runtime.
       progress: called with (episodes done, episodes in all).
+      name: of a folder below, for a report of its own; "" for the run's own report.
 
     Returns:
       The report (see evaluation.report) and the episodes.
+
+    Raises:
+      InputError: no such policy, or one that does not fit the world.
     """
     if policy not in POLICIES:
         raise InputError(f"--policy must be one of {POLICIES}, got '{policy}'")
+    directory = path(workdir, policy, name)
     loaded = factory.load_policy(workdir)
     env = stages.make_world(config.env)
+    _check_world(config, env, loaded)
     driver = controller(loaded, workdir, policy, config.seed)
     rollouts = rollout.evaluate(env, driver, config.evaluation, progress)
-    directory = path(workdir, policy)
+    kept = report.keep_larger(directory, len(rollouts.seeds))
+    if kept is not None:
+        logging.warning("the report of more episodes that was here is kept in %s", kept)
     facts = report.Facts(
         policy=policy,
         checkpoint=str(loaded.step),
@@ -69,14 +86,40 @@ def run(
     return report.write(directory, rollouts, facts, config.evaluation), rollouts
 
 
-def report_path(workdir: PathLike, policy: str = "jax") -> Path:
+def _check_world(config: ExperimentConfig, env: Env, policy: LoadedPolicy) -> None:
+    """Raises InputError where a policy of recorded data is to act in a world unlike it."""
+    there = {s.name: s.shape for s in env.observation_specs} | {PREVIOUS_ACTION: None}
+    wanted = {s.name: s.shape for s in policy.policy_spec.observation}
+    strange = [n for n, shape in wanted.items() if there.get(n, ()) not in (shape, None)]
+    if not strange or not (config.dataset or config.mixture):
+        return
+    data = config.dataset or ", ".join(e.dataset for e in config.mixture)
+    raise InputError(
+        f"this policy was trained on {data}, and the world '{config.env.name}' does not give it "
+        f"{', '.join(strange)} as recorded; --offline compares predicted with recorded actions, "
+        "and --config.env.name names another world (docs/worlds.md)"
+    )
+
+
+def report_path(workdir: PathLike, policy: str = "jax", name: str = "") -> Path:
     """The readable report of an evaluation."""
-    return path(workdir, policy) / "report.html"
+    return path(workdir, policy, name) / report.PAGE
 
 
-def path(workdir: PathLike, policy: str = "jax") -> Path:
-    """Where an evaluation is written."""
-    return Path(workdir) / EVALUATION / ("" if policy == "jax" else policy)
+def path(workdir: PathLike, policy: str = "jax", name: str = "") -> Path:
+    """Where an evaluation is written.
+
+    Raises:
+      InputError: `name` is no name of a folder, or is taken.
+    """
+    if name and (name in (*POLICIES, report.EARLIER) or not re.fullmatch(r"\w[\w.+-]*", name)):
+        raise InputError(f"--name={name}: give letters, digits, '_', '-', other than {POLICIES}")
+    return Path(workdir) / EVALUATION / ("" if policy == "jax" else policy) / name
+
+
+def offline_path(workdir: PathLike, unlock_reason: str = "") -> Path:
+    """The page of an offline evaluation, of the test part where a reason is given."""
+    return path(workdir) / ("offline_test.html" if unlock_reason else "offline.html")
 
 
 def controller(
@@ -106,37 +149,48 @@ def offline_errors(
 
     Args:
       config: the experiment.
-      workdir: run directory with a trained policy; gets evaluation/offline.json.
+      workdir: run directory with a trained policy; gets evaluation/offline.json and a page
+        of the same name.
       unlock_reason: where given, the locked test part is used and the reading recorded.
     """
-    policy = factory.load_policy(workdir)
-    found_all = process.opened(config, workdir)
-    opened = [o for o in found_all if unlock_reason or len(o.processed.indices("val"))]
+    compared = _compare_all(config, workdir, unlock_reason)
     table: dict[str, offline.ActionErrors] = {}
-    for found in opened:
-        rows = _compare(policy, found, Path(workdir) / prepare.CACHE, unlock_reason)
-        prefix = f"{found.entry.dataset}: " if len(opened) > 1 else ""
-        table |= {prefix + name: errors for name, errors in rows.items()}
+    for found in compared:
+        prefix = f"{found.dataset}: " if len(compared) > 1 else ""
+        table |= {prefix + name: errors for name, errors in found.errors.items()}
+    where = offline_path(workdir, unlock_reason)
     told = {k: dataclasses.asdict(v) for k, v in table.items()}
-    name = "offline_test.json" if unlock_reason else "offline.json"
-    json_file.write(path(workdir) / name, told)
+    json_file.write(where.with_suffix(".json"), told)
+    part = "test" if unlock_reason else "validation"
+    atomic.write_text(where, offline_page.render(config.name, part, compared))
     return table
+
+
+def _compare_all(config: ExperimentConfig, workdir: PathLike, unlock_reason: str) -> list[Compared]:
+    """What is found of every dataset that has episodes in the part."""
+    policy = factory.load_policy(workdir)
+    cached = Path(workdir) / prepare.CACHE
+    return [
+        _compare(policy, opened, cached, unlock_reason)
+        for opened in process.opened(config, workdir)
+        if unlock_reason or len(opened.processed.indices("val"))
+    ]
 
 
 def _compare(
     policy: LoadedPolicy, opened: Opened, directory: Path, unlock_reason: str
-) -> dict[str, offline.ActionErrors]:
+) -> Compared:
     """Errors on one dataset, of the policy and of the baselines."""
-    processed = opened.processed
+    processed, spec = opened.processed, policy.policy_spec
     part = processed.unlock_test(unlock_reason) if unlock_reason else processed.indices("val")
     recorded = frames(policy, opened, part, directory)
-    return offline.compare(
-        offline.predict(policy.algorithm.act, policy.params, policy.policy_spec, recorded),
-        np.asarray(recorded.arrays["action"]),
-        recorded.starts,
-        _train_actions(opened, directory),
-        policy.policy_spec.action,
-    )
+    action = np.asarray(recorded.arrays["action"])
+    predicted = offline.predict(policy.algorithm.act, policy.params, spec, recorded)
+    train = _train_actions(opened, directory)
+    errors = offline.compare(predicted, action, recorded.starts, train, spec.action)
+    cuts = zip(recorded.starts[:SHOWN], recorded.lengths[:SHOWN], strict=True)
+    shown = [(action[a : a + n], predicted[a : a + n]) for a, n in cuts]
+    return Compared(opened.entry.dataset, spec.action, errors, shown)
 
 
 def frames(policy: LoadedPolicy, opened: Opened, part: np.ndarray, directory: Path) -> cache.Cache:

@@ -12,11 +12,15 @@ def success_reasons(config: ExperimentConfig, rate: float | None) -> list[str]:
     """Why a success rate, None where the world knows of no success, is not good enough."""
     if rate is None and config.min_success > 0:
         return [
-            f"'{config.env.name}' has no success predicate; --config.min_success=0 asks for none"
+            f"'{config.env.name}' has no success predicate, and min_success asks for "
+            f"{config.min_success:.1%}; --config.min_success=0 asks for none"
         ]
     if rate is None or rate >= config.min_success:
         return []
-    return [f"success {rate:.1%} is below {config.min_success:.1%}"]
+    return [
+        f"success {rate:.1%} is below the limit {config.min_success:.1%}, which "
+        "--config.min_success sets"
+    ]
 
 
 def artefact_reasons(
@@ -34,7 +38,12 @@ def artefact_reasons(
     """
     reasons = []
     if not checks["parity"]["passed"]:
-        reasons.append(f"artefacts differ from JAX: {checks['parity']['value']}")
+        parity = checks["parity"]
+        worst = ", ".join(f"{kind} by {error:.2g}" for kind, error in parity["value"].items())
+        reasons.append(
+            f"artefacts differ from JAX: {worst}; the limit is {parity['limit']:g}, which "
+            "--config.export.tolerance sets"
+        )
     if found["success_ci95"] is None:
         return reasons
     low, high = found["success_ci95"]

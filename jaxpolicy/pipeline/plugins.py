@@ -191,12 +191,12 @@ def _add_module(registries: Mapping[str, Registry[Any]], name: str) -> None:
     plugin = getattr(_import(name), "PLUGIN", None)
     if not isinstance(plugin, Plugin):
         raise InputError(
-            f"--plugin={name}: must define PLUGIN, a jaxpolicy.core.registry.Plugin, "
+            f"plug-in {name}: must define PLUGIN, a jaxpolicy.core.registry.Plugin, "
             f"got {type(plugin).__name__}; see docs/plugins.md"
         )
     parts = [(registries[f.name], getattr(plugin, f.name)) for f in dataclasses.fields(Plugin)]
     if not any(brought for _, brought in parts):
-        raise InputError(f"--plugin={name}: its PLUGIN brings nothing")
+        raise InputError(f"plug-in {name}: its PLUGIN brings nothing")
     found = [(r, key, part) for r, brought in parts for key, part in brought.items()]
     for registry, key, part in found:
         registry.check(key, part, name)
@@ -213,7 +213,7 @@ def _import(name: str) -> ModuleType:
         hint = ""
         if isinstance(e, ModuleNotFoundError) and name.startswith(f"{e.name}"):
             hint = "; give the path of a .py file, or put its folder on PYTHONPATH"
-        raise InputError(f"--plugin={name} cannot be loaded: {_told(e)}{hint}") from e
+        raise InputError(f"plug-in {name} cannot be loaded: {_told(e)}{hint}") from e
 
 
 def _import_path(path: Path) -> ModuleType:
@@ -222,7 +222,9 @@ def _import_path(path: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
-        raise InputError(f"--plugin={path}: no such file")
+        raise InputError(
+            f"plug-in {path}: no such file; if that of a run has moved, give --config.plugins=PATH"
+        )
     spec: Any = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     # Before it runs, as `import` does: dataclasses look up their module.

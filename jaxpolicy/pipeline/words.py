@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxpolicy.core.specs import PolicyManifest
-from jaxpolicy.data.cleaning import RULES
 from jaxpolicy.data.process import Processed
 from jaxpolicy.data.splits import PARTS
 from jaxpolicy.evaluation import offline
 from jaxpolicy.training import loop
 
 __all__ = [
+    "counted",
     "tell_collect",
     "tell_evaluate",
     "tell_export",
@@ -30,25 +30,39 @@ _SHARES = (
     ("checkpoint", "saving"),
     ("profile", "tracing"),
 )
+# Rule that drops episodes -> what is told of them.
+RULES_TOLD = {
+    "failed": "failed",
+    "corrupt": "unreadable",
+    "truncated": "cut short",
+    "duplicate": "seen before",
+    "idle": "without motion",
+    "outlier": "far out of range",
+}
 _ERROR_KEYS = (("val/action_error_m", "m"), ("val/action_error_rad", "rad"))
 
 
 def tell_collect(ledger: Mapping[str, Any]) -> str:
     """One line about a collection."""
-    return (
-        f"{ledger['successes']} demonstrations in {ledger['attempts']} attempts, "
-        f"{ledger['steps']} steps"
+    made = (
+        counted(ledger["successes"], "demonstration"),
+        f"in {counted(ledger['attempts'], 'attempt')},",
+        counted(ledger["steps"], "step"),
     )
+    return " ".join(made)
 
 
 def tell_process(processed: Sequence[Processed]) -> str:
     """One line about what was processed."""
     counts = {k: sum(p.counts[k] for p in processed) for k in processed[0].counts}
     parts = " / ".join(f"{counts[p]} {p}" for p in PARTS)
-    dropped = ", ".join(f"{counts[rule]} {rule}" for rule in RULES if counts[rule])
-    told = f" ({dropped})" if dropped else ""
+    applied = {told: counts[rule] for rule, told in RULES_TOLD.items() if counts[rule]}
+    if len(applied) == 1:
+        why = f" ({next(iter(applied))})"
+    else:
+        why = f" ({', '.join(f'{n} {told}' for told, n in applied.items())})" if applied else ""
     n_dropped = counts["found"] - counts["kept"]
-    return f"{counts['kept']} episodes kept, {n_dropped} dropped{told}; {parts}"
+    return f"{counted(counts['kept'], 'episode')} kept, {n_dropped} dropped{why}; {parts}"
 
 
 def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]]) -> str:
@@ -61,8 +75,22 @@ def tell_train(trained: tuple[loop.FitResult, Mapping[str, offline.ActionErrors]
     parts = [(k, name) for k, name in _SHARES if k == "data" or result.shares[k] >= 0.005]
     shares = ", ".join(f"{result.shares[k]:.0%} {name}" for k, name in parts)
     time_told = f"{result.seconds:.0f} s of which {shares}"
-    rate = f"{result.step} steps at {result.steps_per_second:.0f}/s"
-    return f"{rate}{validation}{error}; {time_told}"
+    done = f"{counted(result.step, 'step')}{_pace(result.steps_per_second)}"
+    return f"{done}{validation}{error}; {time_told}"
+
+
+def _pace(per_second: float) -> str:
+    """' at 36/s', ' at 4.2 s each'; nothing where no second dispatch gave it."""
+    if per_second <= 0.0:
+        return ""
+    if per_second < 1.0:
+        return f" at {1.0 / per_second:.2g} s each"
+    return f" at {per_second:.2g}/s" if per_second < 10.0 else f" at {per_second:.0f}/s"
+
+
+def counted(n: int, noun: str) -> str:
+    """'1 episode', '12 episodes'."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def tell_evaluate(evaluated: tuple[Mapping[str, Any], Any]) -> str:
@@ -75,7 +103,8 @@ def tell_evaluate(evaluated: tuple[Mapping[str, Any], Any]) -> str:
 def _outcome(told: Mapping[str, Any]) -> str:
     """Success, or the return where the world has no success predicate."""
     if told["n_success"] is None:
-        return f"return {told['avg_sum_reward']:.2f}, the mean of {told['n_episodes']} episodes"
+        n = counted(told["n_episodes"], "episode")
+        return f"return {told['avg_sum_reward']:.2f}, the mean of {n}"
     return f"success {tell_success(told)}"
 
 
@@ -92,7 +121,7 @@ def tell_run(result: Mapping[str, Any]) -> str:
     training, evaluation = result["training"], result["evaluation"]
     score = training["score"]
     validation = "" if score is None else f", {result['config']['loop']['monitor']} {score:.3g}"
-    told = f"{training['steps']} steps in {training['seconds']:.0f} s{validation}"
+    told = f"{counted(training['steps'], 'step')} in {training['seconds']:.0f} s{validation}"
     return f"success {tell_success(evaluation)}" if evaluation else told
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "example_batch",
     "is_kernel",
     "is_online",
+    "learning_rate",
     "load_policy",
     "make_algorithm",
     "make_optimizer",
@@ -113,6 +114,14 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         rule = optax.adam(rate, b1, b2, config.epsilon)
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     return optax.chain(*clip, rule)
+
+
+def learning_rate(config: TrainConfig, steps: int, step: int) -> float:
+    """The scheduled rate of update `step` of `steps`, before what PPO makes of it."""
+    method, settings = ALGORITHMS[config.algorithm], method_settings(config)
+    if method.online:
+        steps, step = (ppo.optimizer_steps(settings, n) for n in (steps, step))
+    return float(make_schedule(config.optimizer, steps)(step))
 
 
 def is_kernel(params: Params) -> Any:

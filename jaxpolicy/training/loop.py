@@ -443,6 +443,9 @@ def _record(context: Context, position: Position, feed: Feed, metrics: Any) -> P
     values = {f"train/{k}": float(v.mean()) for k, v in rows.items()}
     rate = told.mark(feed.stop)
     elapsed = told.marks[-1][0] - told.marks[0][0]
+    values["learning_rate"] = factory.learning_rate(
+        context.config, context.schedule.total, feed.stop
+    )
     values |= {"steps_per_s": rate, "data_wait_share": told.spent["data"] / max(elapsed, 1e-9)}
     if position.recoveries:
         values["recoveries"] = len(position.recoveries)

@@ -45,7 +45,7 @@ class NoData:
     """The loader of a run without data: batches of nothing; see data.loader.BatchLoader."""
 
     mode = "host"
-    reason = "of the worlds"
+    reason = "device: rollouts in the worlds"
     batches_per_epoch = 1
     lengths = np.zeros(0, np.int64)
     arrays: Mapping[str, np.ndarray] = {}

@@ -9,8 +9,8 @@
 this module has no axis names: under `pmap` it trains D policies that never meet, whatever name
 `pmap` is given. One that was made by it fails outside of its axis.
 
-Sharding (see module `sharding`) does the same to the last bit of a loss and with less memory,
-and is what `loop` does; this is for loops that are written around `pmap`.
+Sharding (see module `sharding`) gives what one device gives with the whole batch, and is what
+`loop` does; this is for loops that are written around `pmap`. docs/own_loop.md shows both.
 """
 
 import functools
@@ -58,8 +58,8 @@ def make(
     algorithm = make_algorithm(policy_spec, network, config, mean, norm, augmentation)
     if algorithm.explore is not None:
         raise InputError(
-            "methods that learn in worlds keep statistics of them, which pmap would split: give "
-            "factory.make_algorithm the number of devices and jit over sharding.make_mesh()"
+            "methods that learn in worlds keep statistics of all of them, which pmap would split: "
+            "use sharding, see docs/own_loop.md"
         )
     return algorithm._replace(
         train_step=functools.partial(train_step, algorithm, axis_name),

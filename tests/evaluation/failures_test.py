@@ -54,7 +54,15 @@ def test_each_cause_needs_its_fact():
 
 def test_broken_simulation_comes_first():
     found = failures.classify(episodes([0, 0], [1, 0], reward=[np.nan, 0]))
-    assert list(found) == ["environment", "unclassified"]
+    assert list(found) == ["environment", "timeout"]
+
+
+def test_where_no_facts_are_recorded_what_ran_out_of_time_is_a_timeout():
+    found = failures.classify(
+        episodes([0, 0, 0, 1], [0, 1, 0, 1], terminated=[False, False, True, False])
+    )
+    # Never reached; reached and lost; ended by the world; success.
+    assert list(found) == ["timeout", "motor", "unclassified", ""]
 
 
 def test_counts_and_shares_are_of_failures():

@@ -33,6 +33,16 @@ def test_action_errors_by_hand():
     # |x| errors 1, 2 -> 1.5 m; |grip| errors 0, 1 -> .5
     assert errors.mae == pytest.approx({"m": 1.5, "1": 0.5})
     assert errors.n_steps == 2
+    assert errors.elements == pytest.approx({"x": 1.5, "grip": 0.5})
+    assert errors.units == {"x": "m", "grip": "1"}
+
+
+def test_a_repeated_number_is_constant_whatever_its_rounding():
+    # 0.7 in float32, a thousand times: rounding of the mean in float32 gives it 7e-6.
+    actions = np.stack([np.full(1000, 0.7), np.linspace(0, 1, 1000) * 1e-3], 1).astype(np.float32)
+    std = offline.spread(actions)
+    assert std[0] == 0.0
+    assert std[1] == pytest.approx(1e-3 / np.sqrt(12), rel=1e-2)
 
 
 def test_constant_elements_do_not_count():

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from jaxpolicy.core import json_file
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.evaluation import EvaluationConfig, page, report
 from jaxpolicy.sim.render.pictures import Recording
@@ -163,3 +164,20 @@ def test_unwritable_directory_is_named(rollouts, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="evaluation: cannot create this folder"):
         report.write(tmp_path / "file" / "evaluation", rollouts, FACTS, CONFIG)
+
+
+def test_a_report_of_fewer_episodes_does_not_replace_one_of_more(tmp_path):
+    def there(n):
+        json_file.write(tmp_path / "report.json", {"n_episodes": n})
+        (tmp_path / "report.html").write_text(f"page of {n}")
+
+    assert report.keep_larger(tmp_path, 8) is None
+    there(200)
+    assert report.keep_larger(tmp_path, 200) is None
+    kept = report.keep_larger(tmp_path, 8)
+    assert kept == tmp_path / "earlier" / "200_episodes"
+    assert (kept / "report.html").read_text() == "page of 200"
+    assert json_file.read(kept / "report.json") == {"n_episodes": 200}
+    assert not (tmp_path / "report.json").exists()
+    there(200)
+    assert report.keep_larger(tmp_path, 8) == tmp_path / "earlier" / "200_episodes_2"

@@ -66,26 +66,27 @@ def _check_run(run: Path, parts: Path) -> None:
     np.testing.assert_array_equal(own(window), plain(window))
 
 
-def test_a_plugin_that_is_gone_is_named(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"plugins": [str(tmp_path / "gone.py")]}))
-    message = one_line(launch("evaluate", f"--workdir={tmp_path}"), 1)
-    assert f"{tmp_path / 'gone.py'}: no such file" in message
+def test_a_plugin_that_is_gone_is_named_and_may_have_moved(folder):
+    stored = {"algorithm": "huber", "plugins": [str(folder / "gone.py")]}
+    (folder / "config.json").write_text(json.dumps(stored))
+    message = one_line(launch("evaluate", f"--workdir={folder}"), 1)
+    assert f"{folder / 'gone.py'}: no such file; if that of a run has moved, give" in message
+    moved = f"--config.plugins={folder / 'my_parts.py'}"
+    message = one_line(launch("evaluate", f"--workdir={folder}", moved), 1)
+    assert "checkpoints not found" in message
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "place"),
-    [("delta=0.2", "delat=0.2", "settings"), ("features=8", "width=8", "network.settings")],
-)
-def test_settings_are_checked_by_the_plugin(folder, right, wrong, place):
-    text = (folder / "my_experiment.py").read_text()
-    (folder / "wrong.py").write_text(text.replace(right, wrong))
+@pytest.mark.parametrize("key", ["settings.delat", "network.settings.width"])
+def test_settings_are_checked_by_the_plugin(folder, key):
     done = launch(
         "train",
-        f"--config={folder / 'wrong.py'}",
+        f"--config={folder / 'my_experiment.py'}",
         f"--plugin={folder / 'my_parts.py'}",
+        f"--config.{key}=0.2",
         f"--workdir={folder / 'run'}",
     )
-    assert f"{place} has no key '{wrong.partition('=')[0]}'" in one_line(done, 1)
+    place, _, last = key.rpartition(".")
+    assert f"{place} has no key '{last}'" in one_line(done, 1)
     assert not (folder / "run").exists()
 
 

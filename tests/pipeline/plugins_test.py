@@ -168,7 +168,7 @@ def test_what_is_wrong_with_a_module_is_one_line(tmp_path, registries, name, cod
 
 
 def test_a_module_that_python_cannot_find(registries):
-    with pytest.raises(InputError, match="--plugin=no.such.parts cannot be loaded: .*PYTHONPATH"):
+    with pytest.raises(InputError, match="plug-in no.such.parts cannot be loaded: .*PYTHONPATH"):
         plugins.load(("no.such.parts",), registries)
 
 

@@ -112,7 +112,9 @@ def test_the_gate_asks_for_the_pooled_success(swept, monkeypatch):
     # 280 of 400 is 70 %.
     assert sweep.run(dataclasses.replace(config, min_success=0.7), workdir).passed
     summary = sweep.run(dataclasses.replace(config, min_success=0.71), workdir)
-    assert summary.reasons == ("success 70.0% is below 71.0%",)
+    assert summary.reasons == (
+        "success 70.0% is below the limit 71.0%, which --config.min_success sets",
+    )
     assert [r[0] for r in summary.rows[2:]] == [
         f"seed_{k} {stage}" for k in (0, 1) for stage in ("train", "evaluate")
     ]
