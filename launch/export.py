@@ -16,7 +16,9 @@ def main() -> int:
     from jaxpolicy.pipeline import console, export, words
 
     config = cli.config_from(CONFIG, WORKDIR.value)
-    console.text(words.tell_export(export.run(config, WORKDIR.value)))
+    exported = export.run(config, WORKDIR.value)
+    for line in (words.tell_export(exported), *words.tell_manifest(exported[0])):
+        console.text(line)
     return 0
 
 

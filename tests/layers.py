@@ -27,6 +27,7 @@ LIGHT = (
     "jaxpolicy.core.json_file",
     "jaxpolicy.core.registry",
     "jaxpolicy.core.text",
+    "jaxpolicy.core.versions",
 )
 STAGES = (
     "jaxpolicy.sim",
@@ -70,6 +71,7 @@ TABLE = {
         "jaxpolicy.core.atomic",
         "jaxpolicy.core.registry",
     ),
+    "jaxpolicy.core.versions": (),
     "jaxpolicy.core.types": LIGHT,
     "jaxpolicy.core.normalization": LIGHT,
     "jaxpolicy.sim": CORE,

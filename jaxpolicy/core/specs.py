@@ -20,6 +20,7 @@ __all__ = [
     "ActionSpec",
     "ArraySpec",
     "InputError",
+    "LIMITS",
     "PREVIOUS_ACTION",
     "PRIVILEGED",
     "VECTORS",
@@ -40,6 +41,11 @@ ACTION_KINDS = (
 )
 # Kinds whose elements mean "move by".
 RELATIVE_KINDS = ("cartesian_delta", "joint_delta")
+
+# Where limits of an action come from: the configuration, the robot (or the world) that was
+# recorded, or, where nobody knew them, the smallest and largest actions of the training data.
+FROM_SETTINGS, FROM_ROBOT, FROM_DATA = "settings", "robot", "data extremes"
+LIMITS = (FROM_SETTINGS, FROM_ROBOT, FROM_DATA)
 
 IMAGE_PREFIX = "image/"
 MASK_PREFIX = "mask/"
@@ -78,6 +84,8 @@ class ArraySpec:
       unit: unit of the values, or one per element separated by commas.
       minimum, maximum: bounds, empty when unbounded, one value for all elements
         or one per element of the last axis.
+      names: one per element of the last axis, e.g. ("joint1", "gripper_width"); empty
+        where they have none.
     """
 
     name: str
@@ -86,6 +94,36 @@ class ArraySpec:
     unit: str = ""
     minimum: tuple[float, ...] = ()
     maximum: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.names and len(self.names) != self._size:
+            raise InputError(
+                f"'{self.name}' has {self._size} elements, and {len(self.names)} names: "
+                f"{', '.join(self.names)}"
+            )
+
+    @property
+    def _size(self) -> int:
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each element of the last axis, "" where it is unknown."""
+        parts = tuple(u.strip() for u in self.unit.split(","))
+        if len(parts) == self._size:
+            return parts
+        return (parts[0] if len(parts) == 1 else "",) * self._size
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Names of the elements of the last axis; by position where they have none."""
+        return self.names or tuple(f"{self.name}_{i}" for i in range(self._size))
+
+    def describe(self) -> str:
+        """Elements with their units, for people: "joint1 (rad), gripper_width (m)"."""
+        pairs = zip(self.elements, self.units, strict=True)
+        return ", ".join(f"{name} ({unit or 'unit unknown'})" for name, unit in pairs)
 
     def validate(self, value: Any, where: str = "") -> None:
         """Checks trailing shape, dtype and finiteness of `value` ([..., *shape]).
@@ -97,14 +135,22 @@ class ArraySpec:
         place = f"{where}: " if where else ""
         n = len(self.shape)
         if array.ndim < n or array.shape[array.ndim - n :] != self.shape:
+            told = f"; its elements are {self.describe()}" if self.names else ""
             raise InputError(
                 f"{place}'{self.name}' must have shape [..., {_dims(self.shape)}], "
-                f"got {list(array.shape)}"
+                f"got {list(array.shape)}{told}"
             )
         if array.dtype != np.dtype(self.dtype):
             raise InputError(f"{place}'{self.name}' must be {self.dtype}, got {array.dtype}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InputError(f"{place}'{self.name}' holds NaN or infinite values")
+            raise InputError(f"{place}'{self.name}' holds NaN or infinite values{self._bad(array)}")
+
+    def _bad(self, array: np.ndarray) -> str:
+        """Which of the named elements are not finite, for the message."""
+        if not self.names:
+            return ""
+        bad = ~np.isfinite(array.reshape(-1, self._size)).all(axis=0)
+        return " in " + ", ".join(n for n, b in zip(self.names, bad, strict=True) if b)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON; inverse of `from_dict`."""
@@ -129,8 +175,9 @@ class ActionSpec:
       names: one per element, e.g. ("dx", "dy", "dz", "dyaw", "gripper").
       units: one per element: "m", "rad", or "1" for the normalised gripper
         opening (0 closed, 1 open).
-      minimum, maximum: one per element; what the robot accepts.
+      minimum, maximum: one per element; what the robot accepts, as far as it is known.
       control_hz: control rate.
+      limits_from: where the limits come from, one of LIMITS; "" where nobody says.
     """
 
     kind: str
@@ -139,8 +186,11 @@ class ActionSpec:
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
     control_hz: float
+    limits_from: str = ""
 
     def __post_init__(self) -> None:
+        if self.limits_from not in ("", *LIMITS):
+            raise InputError(f"limits_from must be one of {LIMITS}, got '{self.limits_from}'")
         if self.kind not in ACTION_KINDS:
             raise InputError(f"action kind must be one of {ACTION_KINDS}, got '{self.kind}'")
         sizes = {f: len(getattr(self, f)) for f in ("names", "units", "minimum", "maximum")}

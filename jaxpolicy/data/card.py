@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxpolicy.core import atomic
 from jaxpolicy.core.normalization import NormStats
-from jaxpolicy.core.specs import InputError, camera_names, is_camera
+from jaxpolicy.core.specs import FROM_DATA, InputError, camera_names, is_camera
 from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data import card_html, cleaning, images, scan
 from jaxpolicy.data.scan import Scan
@@ -149,8 +149,8 @@ def _columns(facts: Facts, kept: np.ndarray) -> list[dict[str, Any]]:
 
 def _column(facts: Facts, key: str, i: int) -> dict[str, Any]:
     stats = {f: float(getattr(facts.norm[key], f)[i]) for f in NormStats._fields}
-    action = facts.spec.action
-    name, unit = (action.names[i], action.units[i]) if key == "action" else (str(i), "")
+    named = facts.spec.action if key == "action" else facts.spec[key]
+    name, unit = (named.names[i] if named.names else str(i)), named.units[i]
     return {"array": key, "name": name, "unit": unit, **stats}
 
 
@@ -196,6 +196,11 @@ def _warnings(facts: Facts, card: Mapping[str, Any]) -> Iterator[str]:
         yield "no episode says whether it succeeded: failures cannot be dropped"
     if facts.spec.action.kind == "unknown":
         yield "the dataset does not say what its actions are; state data.action_kind"
+    if facts.spec.action.limits_from == FROM_DATA:
+        yield (
+            "nobody says what the robot accepts: a policy cannot act beyond the extremes of the "
+            "training data; state data.action_minimum and data.action_maximum"
+        )
     if not facts.spec.action.control_hz:
         yield "the rate of the steps is unknown; state data.control_hz"
     constant = [c["name"] for c in card["columns"] if c["array"] == "action" and c["std"] < 1e-6]

@@ -1,6 +1,7 @@
 """Which parts of a dataset a policy sees, and how they are cleaned, split and loaded."""
 
 import dataclasses
+import math
 
 from jaxpolicy.core.specs import ACTION_KINDS, InputError
 
@@ -75,6 +76,10 @@ class DataConfig:
       action_kind, action_names, action_units, control_hz: what the action means, for
         datasets that do not say; empty or 0: as the dataset says, else kind
         "unknown", names action_0.., units "1".
+      action_minimum, action_maximum: what the robot accepts, one value per element of the
+        action as the policy gives it, in its physical units; the runtime clips to them.
+        Empty: as the dataset says, else the extremes of the training data, beyond which a
+        policy then cannot act.
       resample_hz: rate to which episodes are thinned out; 0: as recorded.
       image_size: side in pixels to which frames are resized when they are decoded; 0: as
         recorded. If given, it must be that of the network (network.image_size), which
@@ -102,6 +107,8 @@ class DataConfig:
     action_names: tuple[str, ...] = ()
     action_units: tuple[str, ...] = ()
     control_hz: float = 0.0
+    action_minimum: tuple[float, ...] = ()
+    action_maximum: tuple[float, ...] = ()
     resample_hz: float = 0.0
     image_size: int = 0
     split: tuple[float, float, float] = (0.70, 0.15, 0.15)
@@ -121,11 +128,27 @@ class DataConfig:
         for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise InputError(f"data.{name} must not be negative, got {getattr(self, name)}")
+        _check_limits(self.action_minimum, self.action_maximum)
         pairs = [pair.partition("=") for pair in self.camera_keys]
         if not all(camera and field for camera, _, field in pairs):
             raise InputError(f"data.camera_keys must be pairs camera=field, got {self.camera_keys}")
         if len({camera for camera, _, _ in pairs}) < len(pairs):
             raise InputError(f"data.camera_keys must name no camera twice, got {self.camera_keys}")
+
+
+def _check_limits(minimum: tuple[float, ...], maximum: tuple[float, ...]) -> None:
+    """Raises InputError unless every limit has its counterpart on the other side."""
+    if len(minimum) != len(maximum):
+        raise InputError(
+            "data.action_minimum and data.action_maximum belong together: they have "
+            f"{len(minimum)} and {len(maximum)} entries"
+        )
+    for i, (low, high) in enumerate(zip(minimum, maximum, strict=True)):
+        if not -math.inf < low < high < math.inf:
+            raise InputError(
+                f"data.action_minimum[{i}] must be below data.action_maximum[{i}], and both "
+                f"finite, got {low:g} and {high:g}"
+            )
 
 
 _NOT_NEGATIVE = (

@@ -72,6 +72,9 @@ _PROPRIO_GROUPS = (
 )
 _LANGUAGE_NAMES = ("language_embedding", "natural_language_embedding")
 _RELATIVE = {"world_vector": "m", "rotation_delta": "rad"}
+# Units as descriptions of features give them, alone or as our writer of RLDS puts them.
+_UNITS = {"m", "m/s", "rad", "rad/s", "deg", "deg/s", "N", "N m", "s", "1"}
+_DOC = re.compile(r"(Unit: )?(?P<units>.*?)\.?", re.DOTALL)
 _KEY = re.compile(r"(?P<name>.+?)(\[(?P<start>\d+):(?P<stop>\d+)\])?\Z")
 
 
@@ -357,8 +360,20 @@ def _width(column: Column, fields: Mapping[str, Field]) -> int:
 def _array_spec(key: str, columns: Sequence[Column], fields: Mapping[str, Field]) -> ArraySpec:
     if is_camera(key):
         return ArraySpec(key, tuple(d or 0 for d in fields[columns[0].field].shape), "uint8")
-    doc = fields[columns[0].field].doc if len(columns) == 1 and key != "language" else ""
-    return ArraySpec(key, (_columns_size(columns, fields),), "float32", doc)
+    size = _columns_size(columns, fields)
+    if key == "language":
+        return ArraySpec(key, (size,), "float32")
+    doc = fields[columns[0].field].doc if len(columns) == 1 else ""
+    names = tuple(n for c in columns for n in _element_names(c, fields))
+    is_told = len(names) == size and len(set(names)) == size
+    return ArraySpec(key, (size,), "float32", _unit(doc, size), names=names if is_told else ())
+
+
+def _unit(doc: str, size: int) -> str:
+    """What a description says about units, "" where it says something else."""
+    match = _DOC.fullmatch(doc.strip())
+    units = [u.strip() for u in match["units"].split(",")] if match else []
+    return ",".join(units) if len(units) in (1, size) and set(units) <= _UNITS else ""
 
 
 def _action_spec(

@@ -4,6 +4,7 @@ Which dataset a sample comes from is a function of its number alone, and so is i
 within that dataset: a run resumes exactly from its step, as with one dataset.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxpolicy.core.normalization import NormStats
-from jaxpolicy.core.specs import InputError, is_camera
+from jaxpolicy.core.specs import FROM_DATA, FROM_ROBOT, FROM_SETTINGS, InputError, is_camera
 from jaxpolicy.core.types import Batch, DatasetSpec
 from jaxpolicy.data.loader import BatchLoader, Loader
 from jaxpolicy.data.windows import Index
@@ -178,15 +179,19 @@ def common_spec(specs: Sequence[DatasetSpec], names: Sequence[str], image_size: 
     arrays = {s.name: s for spec in specs for s in reversed(spec.observation)} | {
         s.name: s for s in first.observation
     }
-    action = first.action.__class__(
-        first.action.kind,
-        first.action.names,
-        first.action.units,
-        tuple(min(x) for x in zip(*(s.action.minimum for s in specs), strict=True)),
-        tuple(max(x) for x in zip(*(s.action.maximum for s in specs), strict=True)),
-        first.action.control_hz,
+    action = dataclasses.replace(
+        first.action,
+        minimum=tuple(min(x) for x in zip(*(s.action.minimum for s in specs), strict=True)),
+        maximum=tuple(max(x) for x in zip(*(s.action.maximum for s in specs), strict=True)),
+        limits_from=_joint_limits([s.action.limits_from for s in specs]),
     )
     return DatasetSpec(tuple(arrays[k] for k in sorted(arrays)), action)
+
+
+def _joint_limits(sources: Sequence[str]) -> str:
+    """Where the widest limits come from: the least certain of their sources."""
+    order = (FROM_DATA, "", FROM_SETTINGS, FROM_ROBOT)
+    return min(sources, key=order.index)
 
 
 def _match(a: DatasetSpec, b: DatasetSpec, where: str, image_size: int) -> None:

@@ -32,7 +32,7 @@ from jaxpolicy.data.mapping import UNBOUNDED
 from jaxpolicy.data.scan import Scan
 from jaxpolicy.data.source import EpisodeSource
 
-__all__ = ["EpisodeEntry", "Processed", "load", "process", "select_spec"]
+__all__ = ["EpisodeEntry", "Processed", "limited", "load", "process", "select_spec"]
 
 SOURCE_FILE = "source.json"
 EPISODES_FILE = "episodes.jsonl"
@@ -159,7 +159,8 @@ def process(
 
     Raises:
       InputError: a camera that is not there, a corrupt episode where those are errors,
-        nothing left after cleaning, or a folder that cannot be written.
+        nothing left after cleaning, actions outside the limits that were given, or a folder
+        that cannot be written.
     """
     root = pathlib.Path(directory)
     spec = select_spec(source.spec, config)
@@ -193,6 +194,7 @@ def _write(work: _Work, fingerprint: str, dataset_hash: str) -> None:
     """All files, source.json last: its hash says that the others are complete."""
     rules = _clean(work)
     parts = _split(work, rules)
+    _check_limits(work, parts == 0)
     norm = _statistics(work, parts == 0)
     spec = dataclasses.replace(work.spec, action=_bounded(work.spec.action, norm["action"]))
     counts = _counts(work.scan, rules, parts)
@@ -220,8 +222,8 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
     Cameras with their masks, proprio, language, previous action.
 
     Raises:
-      InputError: a camera that is not there (names those that are), or action names
-        and units of the wrong number.
+      InputError: a camera that is not there (names those that are), or action names,
+        units or limits of the wrong number.
     """
     available = camera_names(spec.keys)
     missing = [c for c in config.cameras if c not in available]
@@ -240,7 +242,8 @@ def select_spec(spec: DatasetSpec, config: DataConfig) -> DatasetSpec:
         raise InputError("data: nothing left for the policy to see; allow cameras or proprio")
     action = _named(spec.action, config)
     if config.previous_action:
-        previous = ArraySpec(specs.PREVIOUS_ACTION, (action.size,), unit=", ".join(action.units))
+        units, names = ", ".join(action.units), action.names
+        previous = ArraySpec(specs.PREVIOUS_ACTION, (action.size,), unit=units, names=names)
         observation = tuple(sorted((*observation, previous), key=lambda s: s.name))
     return DatasetSpec(observation, action)
 
@@ -250,23 +253,68 @@ def _named(action: ActionSpec, config: DataConfig) -> ActionSpec:
         given = getattr(config, field)
         if given and len(given) != action.size:
             raise InputError(f"data.{field} has {len(given)} entries, the action has {action.size}")
-    return dataclasses.replace(
+    named = dataclasses.replace(
         action,
         kind=config.action_kind or action.kind,
         names=config.action_names or action.names,
         units=config.action_units or action.units,
         control_hz=config.resample_hz or config.control_hz or action.control_hz,
     )
+    return limited(named, config)
+
+
+def limited(action: ActionSpec, config: DataConfig) -> ActionSpec:
+    """`action` with the limits that the configuration gives; without any, as it is.
+
+    Raises:
+      InputError: their number is not that of the action's elements.
+    """
+    low, high = config.action_minimum, config.action_maximum
+    if not low:
+        return action
+    if len(low) != action.size:
+        raise InputError(
+            f"data.action_minimum and data.action_maximum have {len(low)} entries, the action "
+            f"has {action.size}: {', '.join(action.names)}"
+        )
+    return dataclasses.replace(action, minimum=low, maximum=high, limits_from=specs.FROM_SETTINGS)
 
 
 def _bounded(action: ActionSpec, stats: NormStats) -> ActionSpec:
-    """Bounds nobody declared become those of the train part."""
+    """Bounds nobody declared become those of the train part, and `limits_from` says so."""
     low, high = np.array(action.minimum), np.array(action.maximum)
-    low = np.where(low <= -UNBOUNDED, stats.minimum, low)
-    high = np.where(high >= UNBOUNDED, stats.maximum, high)
+    no_low, no_high = low <= -UNBOUNDED, high >= UNBOUNDED
+    # A dataset that was recorded before there was `limits_from` declares those of its robot.
+    declared = action.limits_from or specs.FROM_ROBOT
     return dataclasses.replace(
-        action, minimum=tuple(map(float, low)), maximum=tuple(map(float, high))
+        action,
+        minimum=tuple(map(float, np.where(no_low, stats.minimum, low))),
+        maximum=tuple(map(float, np.where(no_high, stats.maximum, high))),
+        limits_from=specs.FROM_DATA if (no_low | no_high).any() else declared,
     )
+
+
+def _check_limits(work: _Work, train: np.ndarray) -> None:
+    """Raises InputError where actions of the train part lie outside limits that were given."""
+    action = work.spec.action
+    if action.limits_from != specs.FROM_SETTINGS:
+        return
+    low, high = np.array(action.minimum, np.float32), np.array(action.maximum, np.float32)
+    counts, steps = np.zeros(action.size, np.int64), 0
+    for rows in work.scan.rows(train):
+        block = rows[:, : action.size]
+        counts += ((block < low) | (block > high)).sum(axis=0)
+        steps += len(block)
+    told = [
+        f"'{name}' in {n} of {steps} steps (limits {a:g} to {b:g})"
+        for name, n, a, b in zip(action.names, counts, low, high, strict=True)
+        if n
+    ]
+    if told:
+        raise InputError(
+            "data.action_minimum and data.action_maximum: actions of the training data lie "
+            f"outside: {', '.join(told)}; widen the limits, or leave these episodes out"
+        )
 
 
 def _clean(work: _Work) -> np.ndarray:
@@ -421,9 +469,14 @@ def _hash(fingerprint: str, config: DataConfig) -> str:
     facts = dataclasses.asdict(config)
     for key in _LOADING:
         del facts[key]
+    # Without them the hash is that of datasets from before there were such settings.
+    for key in _LIMITS:
+        if not facts[key]:
+            del facts[key]
     return hashlib.sha256(f"2 {fingerprint} {json.dumps(facts)}".encode()).hexdigest()
 
 
+_LIMITS = ("action_minimum", "action_maximum")
 _LOADING = ("loader", "cache_budget_mb", "disk_budget_mb", "workers", "format", "image_size")
 
 

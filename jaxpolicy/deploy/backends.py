@@ -213,7 +213,8 @@ def _feeds(
 
 
 def _with_steps(spec: ArraySpec, n_obs_steps: int) -> ArraySpec:
-    return ArraySpec(spec.name, (n_obs_steps, *spec.shape), spec.dtype)
+    shape = (n_obs_steps, *spec.shape)
+    return ArraySpec(spec.name, shape, spec.dtype, spec.unit, names=spec.names)
 
 
 def _select(specs: Any, values: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:

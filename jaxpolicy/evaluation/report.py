@@ -4,32 +4,29 @@ Whatever was not measured is null in report.json, and `not_measured` says why.
 """
 
 import dataclasses
-import importlib.metadata
 import io
 import itertools
 import json
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxpolicy import __version__
-from jaxpolicy.core import atomic, json_file
+from jaxpolicy.core import atomic, json_file, versions
 from jaxpolicy.evaluation import failures, metrics, page, plots
 from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.rollout import Rollouts
 from jaxpolicy.sim.render import pictures
 
-__all__ = ["Facts", "build", "keep_larger", "versions", "write"]
+__all__ = ["Facts", "build", "keep_larger", "write"]
 
 REPORT = "report.json"
 PAGE = "report.html"
 VIDEO = "episodes.mp4"
 EARLIER = "earlier"
-_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "mujoco", "brax")
+_PACKAGES = ("python", "jaxpolicy", "jax", "jaxlib", "flax", "numpy", "mujoco", "brax")
 _NO_SUCCESS = "the environment has no success predicate"
 
 
@@ -51,17 +48,6 @@ class Facts:
     dataset_hash: str = ""
     latency_ms: Mapping[str, Any] | None = None
     rates_over_seeds: tuple[float, ...] = ()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what produced the numbers."""
-    found = {"python": platform.python_version(), "jaxpolicy": __version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
 
 
 def build(rollouts: Rollouts, facts: Facts, config: EvaluationConfig) -> dict[str, Any]:
@@ -88,7 +74,7 @@ def build(rollouts: Rollouts, facts: Facts, config: EvaluationConfig) -> dict[st
         "verdict": _verdict(rollouts, facts, config),
         "dataset_hash": facts.dataset_hash or None,
         "checkpoint": facts.checkpoint or None,
-        "versions": versions(),
+        "versions": versions.of(_PACKAGES),
     }
     report["not_measured"] = _reasons(report)
     report["episodes"] = _episodes(rollouts, categories)

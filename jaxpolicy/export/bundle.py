@@ -7,7 +7,7 @@ export.checklist).
 """
 
 import contextlib
-import importlib.metadata
+import dataclasses
 import io
 import json
 import os
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
-from jaxpolicy.core import chunking
-from jaxpolicy.core.specs import ArraySpec, InputError, PolicyManifest
+from jaxpolicy.core import chunking, specs, versions
+from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError, PolicyManifest
 from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.deploy import artefact
 from jaxpolicy.export import checklist, onnx, policy_function, tflite, verify
@@ -35,7 +36,15 @@ EXPORTERS: dict[str, Callable[[PolicyFunction], bytes]] = {
     "tflite": tflite.convert,
 }
 
-_LIBRARIES = ("jax", "flax", "jax2onnx", "litert-converter", "onnxruntime", "ai-edge-litert")
+_LIBRARIES = (
+    "jax",
+    "flax",
+    "jax2onnx",
+    "litert-converter",
+    "onnxruntime",
+    "ai-edge-litert",
+    "jaxpolicy",
+)
 
 
 def export(
@@ -63,6 +72,7 @@ def export(
     """
     config = config or ExportConfig()
     function = policy_function.make(policy)
+    _warn_of_limits(function.spec.action)
     golden = _select(function.spec, observations, config.n_golden)
     with _replacing(Path(directory)) as temporary:
         files = {f"policy.{k}": EXPORTERS[k](function) for k in config.formats}
@@ -73,6 +83,15 @@ def export(
         (temporary / artefact.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         _write_checklist(temporary, manifest, config)
     return manifest
+
+
+def _warn_of_limits(action: ActionSpec) -> None:
+    if action.limits_from == specs.FROM_DATA:
+        logging.warning(
+            "the limits of the action are the extremes of the training data: the runtime clips "
+            "what goes beyond them; give the robot's own with data.action_minimum and "
+            "data.action_maximum, and export again"
+        )
 
 
 def _write_checklist(directory: Path, manifest: PolicyManifest, config: ExportConfig) -> None:
@@ -171,7 +190,7 @@ def _manifest(
         format_version=1,
         name=str(config.get("name", "policy")),
         algorithm=str(config.get("algorithm", "unknown")),
-        observation=spec.observation,
+        observation=tuple(map(_named, spec.observation)),
         noise=function.noise,
         action=spec.action,
         n_obs_steps=spec.n_obs_steps,
@@ -184,19 +203,18 @@ def _manifest(
     )
 
 
+def _named(spec: ArraySpec) -> ArraySpec:
+    """With a name for every element of a vector of measurements; by position if need be."""
+    is_measured = spec.name in (*specs.VECTORS, specs.PREVIOUS_ACTION)
+    return dataclasses.replace(spec, names=spec.elements) if is_measured else spec
+
+
 def _provenance(policy: Any) -> dict[str, str]:
     facts = {
         "dataset_hash": str(getattr(policy, "dataset_hash", "")),
         "checkpoint_step": str(getattr(policy, "step", "")),
     }
-    return facts | {f"version/{n}": _version(n) for n in (*_LIBRARIES, "jaxpolicy")}
-
-
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return facts | {f"version/{n}": v for n, v in versions.of(_LIBRARIES).items()}
 
 
 @contextlib.contextmanager

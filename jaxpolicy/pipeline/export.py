@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxpolicy.core.specs import PolicyManifest
+from jaxpolicy.data import process as data_process
 from jaxpolicy.evaluation import rollout
 from jaxpolicy.export import bundle, checklist
 from jaxpolicy.pipeline import evaluate, process, stages
@@ -29,7 +30,8 @@ def run(
     """Exports and verifies the best policy into `<workdir>/export`.
 
     Args:
-      config: formats and tolerance.
+      config: formats and tolerance; `data.action_minimum` and `data.action_maximum`, which
+        may be others than those that the policy was trained with.
       workdir: run directory with a trained policy.
       observations: recorded windows [N, O, ...] to verify on; default: of the
         validation part.
@@ -37,12 +39,25 @@ def run(
     Returns:
       The manifest and the checklist.
     """
-    policy = factory.load_policy(workdir)
+    policy = _limited(factory.load_policy(workdir), config)
     if observations is None:
         observations = _recorded(config, workdir, policy)
     directory = Path(workdir) / evaluate.EXPORT
     manifest = bundle.export(policy, directory, observations, config.export)
     return manifest, json.loads((directory / checklist.CHECKLIST).read_text())
+
+
+def _limited(policy: LoadedPolicy, config: ExperimentConfig) -> LoadedPolicy:
+    """With the limits of the action that `config.data` gives, in the place of what it trained on.
+
+    What was learned from demonstrations does not depend on them. What was learned in worlds
+    does: their limits are what a policy's outputs are scaled to.
+    """
+    if online.is_online(config):
+        return policy
+    spec = policy.policy_spec
+    action = data_process.limited(spec.action, config.data)
+    return policy._replace(policy_spec=dataclasses.replace(spec, action=action))
 
 
 def _recorded(

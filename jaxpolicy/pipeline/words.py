@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxpolicy.core.specs import PolicyManifest
+from jaxpolicy.core.specs import ArraySpec, PolicyManifest
 from jaxpolicy.data.process import Processed
 from jaxpolicy.data.splits import PARTS
 from jaxpolicy.evaluation import offline
@@ -15,6 +15,7 @@ __all__ = [
     "tell_evaluate",
     "tell_export",
     "tell_labelled",
+    "tell_manifest",
     "tell_process",
     "tell_round",
     "tell_run",
@@ -114,6 +115,22 @@ def tell_export(exported: tuple[PolicyManifest, Mapping[str, Any]]) -> str:
     errors = ", ".join(f"|JAX - {k}| {v:.1e}" for k, v in checks["parity"]["value"].items())
     sizes = ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in checks["size_bytes"]["value"].items())
     return f"{errors}; {sizes}"
+
+
+def tell_manifest(manifest: PolicyManifest) -> tuple[str, ...]:
+    """What a controller gives and gets: one line per input, one for the action."""
+    action, steps = manifest.action, manifest.n_obs_steps
+    told = [
+        f"input {s.name}: {s.dtype} {[steps, *s.shape]}{_elements(s)}" for s in manifest.observation
+    ]
+    columns = zip(action.names, action.minimum, action.maximum, action.units, strict=True)
+    limits = ", ".join(f"{n} {a:.3g} to {b:.3g} {u}".rstrip() for n, a, b, u in columns)
+    source = f" (limits from: {action.limits_from})" if action.limits_from else ""
+    return (*told, f"output action: {action.kind} at {action.control_hz:g} Hz, {limits}{source}")
+
+
+def _elements(spec: ArraySpec) -> str:
+    return f", {spec.describe()}" if spec.names else ""
 
 
 def tell_run(result: Mapping[str, Any]) -> str:

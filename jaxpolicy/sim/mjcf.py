@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.specs import FROM_ROBOT, ActionSpec, ArraySpec, InputError
 from jaxpolicy.sim.physics import engines
 from jaxpolicy.sim.render import raycaster
 
@@ -124,7 +124,13 @@ class MjcfWorld(Env):
         kinds = [_JOINT(kind) for kind in model.jnt_type]
         units = [u for k in kinds for u in _QPOS_UNITS[k]]
         units += [u for k in kinds for u in _QVEL_UNITS[k]]
-        return (ArraySpec("proprio", (model.nq + model.nv,), unit=",".join(units)),)
+        shape = (model.nq + model.nv,)
+        return (ArraySpec("proprio", shape, unit=",".join(units), names=_state_names(model)),)
+
+    @property
+    def has_reward(self) -> bool:
+        """Whether anybody said what is rewarded; without it, every reward is zero."""
+        return self._reward is not None
 
     @property
     def observation_size(self) -> Mapping[str, Any]:
@@ -213,6 +219,23 @@ def _actuator_names(model: mujoco.MjModel) -> tuple[str, ...]:
     return tuple(model.actuator(i).name or f"actuator{i}" for i in range(model.nu))
 
 
+def _state_names(model: mujoco.MjModel) -> tuple[str, ...]:
+    """Of qpos, then of qvel: the joint's, with a number where it has several elements."""
+    kinds = [_JOINT(kind) for kind in model.jnt_type]
+    names = [model.joint(i).name or f"joint{i}" for i in range(model.njnt)]
+    qpos = [e for n, k in zip(names, kinds, strict=True) for e in _numbered(n, _QPOS_UNITS[k])]
+    qvel = [
+        e
+        for n, k in zip(names, kinds, strict=True)
+        for e in _numbered(f"{n}_velocity", _QVEL_UNITS[k])
+    ]
+    return (*qpos, *qvel)
+
+
+def _numbered(name: str, units: tuple[str, ...]) -> list[str]:
+    return [name] if len(units) == 1 else [f"{name}_{i}" for i in range(len(units))]
+
+
 def _substeps(model: mujoco.MjModel, control_hz: float, path: str) -> int:
     steps = 1.0 / (control_hz * model.opt.timestep)
     if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
@@ -235,9 +258,8 @@ def _physics(
 def _action_spec(model: mujoco.MjModel, control_hz: float) -> ActionSpec:
     low, high = model.actuator_ctrlrange.T.tolist()
     units = ("",) * model.nu
-    return ActionSpec(
-        "unknown", _actuator_names(model), units, tuple(low), tuple(high), float(control_hz)
-    )
+    names, bounds = _actuator_names(model), (tuple(low), tuple(high))
+    return ActionSpec("unknown", names, units, *bounds, float(control_hz), limits_from=FROM_ROBOT)
 
 
 def _start(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -33,7 +33,8 @@ class World(Protocol):
     """What every world says about itself.
 
     Optional besides: `instruction` (text), `variation` (text), `expert`, `scene` and
-    `split_privileged` (see sim/tasks/base.py), and `open(n) -> Worlds` where the world is
+    `split_privileged` (see sim/tasks/base.py), `has_reward` (False where every reward is zero
+    because nobody said what is rewarded), and `open(n) -> Worlds` where the world is
     not functional.
 
     Attributes:

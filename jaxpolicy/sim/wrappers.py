@@ -24,7 +24,14 @@ from brax import envs
 from brax.envs.base import Env, State, Wrapper
 
 from jaxpolicy.core import chunking
-from jaxpolicy.core.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError, is_camera
+from jaxpolicy.core.specs import (
+    FROM_ROBOT,
+    IMAGE_PREFIX,
+    ActionSpec,
+    ArraySpec,
+    InputError,
+    is_camera,
+)
 from jaxpolicy.sim import randomization
 from jaxpolicy.sim.config import RandomizationConfig
 from jaxpolicy.sim.render import looks, raycaster
@@ -556,6 +563,7 @@ class BraxWorld(Wrapper):
             minimum=(-1.0,) * n,
             maximum=(1.0,) * n,
             control_hz=self.control_hz,
+            limits_from=FROM_ROBOT,
         )
 
     def reset(self, rng: jax.Array) -> State:

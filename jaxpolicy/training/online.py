@@ -83,9 +83,11 @@ def prepare(config: TrainConfig, env: Env) -> Prepared:
       env: the world of `config.env`.
 
     Raises:
-      InputError: the world cannot be learned in, or lacks what the policy is to see.
+      InputError: the world cannot be learned in, has no reward, or lacks what the policy is
+        to see.
     """
     settings = factory.method_settings(config)
+    _check_rewarded(config, env)
     spec = policy_spec(config, env)
     return Prepared(
         train_loader=NoData(),
@@ -96,6 +98,16 @@ def prepare(config: TrainConfig, env: Env) -> Prepared:
         processed=(),
         arena=rollouts.make_arena(env, spec, settings.n_worlds, config.arena, config.seed),
     )
+
+
+def _check_rewarded(config: TrainConfig, env: Env) -> None:
+    """Raises InputError for a world in which every reward is zero."""
+    if not getattr(env, "has_reward", True):
+        raise InputError(
+            f"'{config.env.name}' has no reward, so {config.algorithm} would learn nothing: write "
+            "a function of the physics state and give it to MjcfWorld(path, reward=...), in a "
+            "task of your own that --plugin=MODULE brings; see docs/worlds.md"
+        )
 
 
 def policy_spec(config: TrainConfig, env: Env) -> PolicySpec:

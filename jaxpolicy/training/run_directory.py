@@ -4,11 +4,11 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from jaxpolicy.core import atomic, schema
+from jaxpolicy.core import versions as installed
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.training.config import TrainConfig
 
@@ -112,10 +112,4 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide the numbers."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    return installed.of(_PACKAGES)

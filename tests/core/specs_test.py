@@ -76,6 +76,59 @@ def test_array_spec_round_trip():
     assert ArraySpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
+STATE = ArraySpec("proprio", (2,), unit="rad,m", names=("joint1", "gripper_width"))
+
+
+def test_elements_have_names_and_units():
+    assert ArraySpec.from_dict(json.loads(json.dumps(STATE.to_dict()))) == STATE
+    assert STATE.elements == ("joint1", "gripper_width")
+    assert STATE.describe() == "joint1 (rad), gripper_width (m)"
+    # One unit is that of all; none, and a wrong number of them, are unknown.
+    assert ArraySpec("proprio", (2,), unit="m").units == ("m", "m")
+    assert ArraySpec("proprio", (3,), unit="m, rad").units == ("", "", "")
+    nameless = ArraySpec("proprio", (2,))
+    assert nameless.describe() == "proprio_0 (unit unknown), proprio_1 (unit unknown)"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            np.zeros((1, 3), np.float32),
+            "'proprio' must have shape [..., 2], got [1, 3]; its elements are joint1 (rad), "
+            "gripper_width (m)",
+        ),
+        (
+            np.array([[0, np.nan], [0, 1]], np.float32),
+            "'proprio' holds NaN or infinite values in gripper_width",
+        ),
+    ],
+)
+def test_messages_name_the_elements(value, message):
+    with pytest.raises(InputError) as e:
+        STATE.validate(value)
+    assert str(e.value) == message
+
+
+def test_one_name_per_element():
+    with pytest.raises(InputError, match="'proprio' has 2 elements, and 1 names: joint1"):
+        ArraySpec("proprio", (2,), names=("joint1",))
+
+
+def test_limits_come_from_somewhere_known():
+    assert dataclasses.replace(ACTION, limits_from="robot").limits_from == "robot"
+    with pytest.raises(InputError, match="limits_from must be one of .* got 'somebody'"):
+        dataclasses.replace(ACTION, limits_from="somebody")
+
+
+def test_a_manifest_from_before_names_and_sources_of_limits_is_read():
+    old = json.loads(MANIFEST.to_json())
+    del old["action"]["limits_from"]
+    for array in old["observation"]:
+        del array["names"]
+    assert PolicyManifest.from_json(json.dumps(old)) == MANIFEST
+
+
 def test_action_spec_round_trip():
     assert ActionSpec.from_dict(json.loads(json.dumps(ACTION.to_dict()))) == ACTION
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from jaxpolicy.core import schema
@@ -24,6 +26,13 @@ def test_round_trip():
         ({"split": (0.0, 0.5, 0.5)}, "data.split must be three shares"),
         ({"split": (1.2, -0.1, -0.1)}, "data.split must be three shares"),
         ({"cache_budget_mb": -1}, "must not be negative"),
+        ({"action_minimum": (0.0,)}, "belong together: they have 1 and 0 entries"),
+        (
+            {"action_minimum": (0.0, 1.0), "action_maximum": (1.0, 1.0)},
+            r"data.action_minimum\[1\] must be below data.action_maximum\[1\].* got 1 and 1",
+        ),
+        ({"action_minimum": (0.0,), "action_maximum": (math.nan,)}, "both finite"),
+        ({"action_minimum": (-math.inf,), "action_maximum": (1.0,)}, "both finite"),
     ],
 )
 def test_bad_values_are_named(change, message):

@@ -31,6 +31,44 @@ ACTION = vector("action", 3)
 STATE = vector("observation/state", 5)
 
 
+class TestProprioception:
+    """Every element has a name and a unit, as far as the files tell them."""
+
+    def spec(self, *fields, **config):
+        return layout(ACTION, *fields, **config).spec["proprio"]
+
+    def test_names_of_the_file(self):
+        names = ("shoulder.pos", "gripper.pos")
+        found = self.spec(vector("observation.state", 2, names=names))
+        assert found.names == names
+        part = self.spec(vector("observation.state", 2, names=names), proprio_keys=("state[1:2]",))
+        assert part.names == ("gripper.pos",)
+
+    def test_else_those_of_the_fields_with_positions(self):
+        found = self.spec(vector("observation/joint_position", 2), vector("gripper_position", 1))
+        assert found.names == ("joint_position_0", "joint_position_1", "gripper_position")
+
+    def test_names_that_are_not_unique_are_none(self):
+        found = self.spec(vector("observation.state", 2, names=("q", "q")))
+        assert found.names == ()
+        assert found.elements == ("proprio_0", "proprio_1")
+
+    @pytest.mark.parametrize(
+        ("doc", "unit"),
+        [
+            ("rad", "rad"),
+            ("Unit: rad,m.", "rad,m"),
+            ("Unit: rad, m.", "rad,m"),
+            # Of another number of elements, or not about units at all.
+            ("Unit: rad,m,m.", ""),
+            ("Robot state, consists of joint angles", ""),
+            ("", ""),
+        ],
+    )
+    def test_units_where_the_description_is_about_them(self, doc, unit):
+        assert self.spec(vector("observation/state", 2, doc=doc)).unit == unit
+
+
 class TestAction:
     """Declared, configured, prescribed by the format, or by common names, in that order."""
 

@@ -158,6 +158,19 @@ class TestCommonSpec:
         with pytest.raises(InputError, match=f"mixture: b/two and a/one: {message}"):
             self.joined(self.change(**facts))
 
+    @pytest.mark.parametrize(
+        ("first", "second", "joint"),
+        [
+            ("robot", "robot", "robot"),
+            ("robot", "settings", "settings"),
+            ("robot", "", ""),
+            ("data extremes", "settings", "data extremes"),
+        ],
+    )
+    def test_limits_come_from_the_least_certain_source(self, first, second, joint):
+        specs = [self.change(limits_from=source) for source in (first, second)]
+        assert common_spec(specs, ("a", "b"), 0).action.limits_from == joint
+
     def test_what_nobody_said_is_no_contradiction(self):
         assert self.joined(self.change(control_hz=0.0, units=("1", "1"))).action == SPEC.action
 

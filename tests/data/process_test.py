@@ -238,6 +238,63 @@ def test_the_hash_follows_data_and_config(source, tmp_path):
     assert digest(source, DataConfig(loader="host", cache_budget_mb=1), "d") == first
 
 
+class TestLimits:
+    """Where the limits of the action come from, and whether the data keeps to them."""
+
+    UNKNOWN = dataclasses.replace(
+        SPEC,
+        action=dataclasses.replace(SPEC.action, minimum=(-3e38, 0.0), maximum=(3e38, 1.0)),
+    )
+    # Actions of episode i are (i + t / 10, t % 2), t = 0 .. 3.
+    GIVEN = DataConfig(action_minimum=(0.0, 0.0), action_maximum=(19.3, 1.0))
+
+    def limits(self, source, config, tmp_path):
+        action = process.process(source, config, tmp_path).spec.action
+        return action.minimum, action.maximum, action.limits_from
+
+    def test_declared_ones_are_the_robots(self, source, tmp_path):
+        found = self.limits(source, DataConfig(), tmp_path)
+        assert found == ((-1.0, 0.0), (1.0, 1.0), "robot")
+
+    def test_else_the_extremes_of_the_training_data_and_a_warning(self, tmp_path):
+        source = MemorySource([make_episode(i) for i in range(20)], self.UNKNOWN)
+        config = DataConfig(split=(1.0, 0.0, 0.0))
+        low, high, source_of_limits = self.limits(source, config, tmp_path)
+        np.testing.assert_allclose((low, high), [[0.0, 0.0], [19.3, 1.0]], rtol=1e-6)
+        assert source_of_limits == "data extremes"
+        warnings = json.loads((tmp_path / "card.json").read_text())["warnings"]
+        assert any("state data.action_minimum" in w for w in warnings)
+
+    def test_given_ones_win_and_change_no_statistics(self, source, tmp_path):
+        found = self.limits(source, self.GIVEN, tmp_path / "a")
+        assert found == ((0.0, 0.0), (19.3, 1.0), "settings")
+        plain = process.process(source, DataConfig(), tmp_path / "b")
+        given = process.load(tmp_path / "a")
+        for a, b in zip(plain.norm["action"], given.norm["action"], strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert plain.dataset_hash != given.dataset_hash
+
+    def test_training_actions_outside_are_counted_by_element(self, source, tmp_path):
+        # All of train: actions 19.0, 19.1, 19.2, 19.3 of episode 19 are above 18.95, and the
+        # second element is 1 in two of four steps of 20 episodes.
+        config = DataConfig(
+            split=(1.0, 0.0, 0.0), action_minimum=(0.0, 0.0), action_maximum=(18.95, 0.5)
+        )
+        with pytest.raises(InputError) as e:
+            process.process(source, config, tmp_path)
+        assert (
+            "outside: 'dq' in 4 of 80 steps (limits 0 to 18.95), "
+            "'gripper' in 40 of 80 steps (limits 0 to 0.5); widen" in str(e.value)
+        )
+        assert not list(tmp_path.iterdir())
+
+    def test_the_hash_of_a_dataset_without_them_is_what_it_was(self):
+        # Computed before there were such settings.
+        assert process._hash("f", DataConfig()) == (
+            "f07d0de5bce37efd278db8fd32da10c8049d27b722d41c831994ec65103feb1c"
+        )
+
+
 def test_check_names_the_folder(source, tmp_path):
     processed = process.process(source, DataConfig(), tmp_path)
     processed.check(source)
@@ -298,6 +355,15 @@ class TestSelection:
         )
         assert action.control_hz == 7.0
         assert action.minimum == SPEC.action.minimum
+
+    def test_limits_that_are_given_win(self):
+        config = DataConfig(action_minimum=(-9.0, -8.0), action_maximum=(9.0, 8.0))
+        action = process.select_spec(SPEC, config).action
+        assert (action.minimum, action.maximum) == ((-9.0, -8.0), (9.0, 8.0))
+        assert action.limits_from == "settings"
+        wrong = DataConfig(action_minimum=(0.0,) * 3, action_maximum=(1.0,) * 3)
+        with pytest.raises(InputError, match="have 3 entries, the action has 2: dq, gripper"):
+            process.select_spec(SPEC, wrong)
 
     @pytest.mark.parametrize("field", ["action_names", "action_units"])
     def test_of_the_right_size(self, field):

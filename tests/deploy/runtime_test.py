@@ -1,5 +1,7 @@
 """The runtime: history, receding horizon, noise, checks, counters, fixed rate."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,20 @@ def test_wrong_observation(bundle, change, message):
     changed = handmade.observation((1, 1, 1)) | change
     with pytest.raises(InputError, match=message):
         runtime.act({k: v for k, v in changed.items() if v is not None})
+
+
+def test_wrong_number_of_elements_names_those_there_should_be(tmp_path):
+    bundle = handmade.write(tmp_path)
+    spec = dataclasses.replace(handmade.PROPRIO, unit="rad", names=("a", "b", "c"))
+    arrays = (handmade.CAMERA, handmade.MASK, spec)
+    handmade.edit_manifest(bundle, observation=[s.to_dict() for s in arrays])
+    runtime = PolicyRuntime(bundle)
+    wrong = handmade.observation((1, 1, 1)) | {"proprio": np.zeros((1, 4), np.float32)}
+    with pytest.raises(InputError, match=r"its elements are a \(rad\), b \(rad\), c \(rad\)"):
+        runtime.act(wrong)
+    wrong["proprio"] = np.array([[0, np.nan, 0]], np.float32)
+    with pytest.raises(InputError, match="'proprio' holds NaN or infinite values in b$"):
+        runtime.act(wrong)
 
 
 def test_no_environment(bundle):

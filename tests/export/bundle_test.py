@@ -8,12 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
+import jaxpolicy
+from jaxpolicy.core import versions
 from jaxpolicy.core.specs import ArraySpec, InputError, PolicyManifest
 from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.deploy import PolicyRuntime, artefact
 from jaxpolicy.export import bundle as exporter
 from jaxpolicy.export import policy_function
 from jaxpolicy.export.config import ExportConfig
+from jaxpolicy.pipeline import words
 
 FAST = ExportConfig(formats=("tflite",), n_golden=2, latency_runs=0)
 
@@ -36,6 +39,45 @@ def test_manifest(bundle, policy):
     assert (manifest.name, manifest.algorithm) == ("tiny", "bc")
     assert manifest.provenance["dataset_hash"] == "d1"
     assert manifest.provenance["checkpoint_step"] == "7"
+
+
+def test_manifest_names_every_element_of_proprioception(bundle, policy):
+    manifest = artefact.read_manifest(bundle)
+    found = {s.name: s for s in manifest.observation}
+    # Nobody named them: by position, and nobody said a unit.
+    assert found["proprio"].names == ("proprio_0", "proprio_1", "proprio_2", "proprio_3")
+    assert found["proprio"].units == ("",) * 4
+    assert found["language"].names == ()
+    told = words.tell_manifest(manifest)
+    assert any(line.startswith("input proprio: float32 [2, 4], proprio_0 (unit") for line in told)
+    assert "dyaw -0.3 to 0.3 rad" in told[-1]
+    names = ("x", "y", "z", "width")
+    spec = policy.policy_spec
+    named = [
+        dataclasses.replace(s, unit="m", names=names) if s.name == "proprio" else s
+        for s in spec.observation
+    ]
+    spec = dataclasses.replace(spec, observation=tuple(named))
+    function = policy_function.make(policy._replace(policy_spec=spec))
+    (proprio,) = [
+        s for s in exporter._manifest(policy, function, (), {}).observation if s.name == "proprio"
+    ]
+    assert proprio.describe() == "x (m), y (m), z (m), width (m)"
+
+
+def test_no_version_is_empty(bundle):
+    found = artefact.read_manifest(bundle).provenance
+    assert found["version/jaxpolicy"] == versions.library()
+    assert found["version/jaxpolicy"].startswith(jaxpolicy.__version__)
+    assert all(found.values())
+
+
+@pytest.mark.parametrize(("source", "n"), [("data extremes", 1), ("settings", 0), ("robot", 0)])
+def test_warns_of_limits_that_are_extremes_of_the_data(policy, caplog, source, n):
+    action = dataclasses.replace(policy.policy_spec.action, limits_from=source)
+    exporter._warn_of_limits(action)
+    found = [r.getMessage() for r in caplog.records if "data.action_minimum" in r.getMessage()]
+    assert len(found) == n
 
 
 def test_manifest_says_how_chunks_are_executed(policy):

@@ -20,6 +20,26 @@ def dataset(tmp_path):
     return Path(shutil.copytree(BRIDGE, tmp_path / "data" / "1.0.0"))
 
 
+CART = """<mujoco><worldbody><body><joint name="rail" type="slide"/>
+<geom type="box" size=".1 .1 .1" mass="1"/></body></worldbody>
+<actuator><motor joint="rail" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+def test_nothing_is_learned_in_a_world_without_a_reward(tmp_path):
+    (tmp_path / "cart.xml").write_text(CART)
+    done = launch(
+        "train",
+        "--config=configs/ppo.py:reach:debug",
+        f"--config.env.name=mjcf:{tmp_path / 'cart.xml'}",
+        "--config.env.episode_length=20",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    message = one_line(done, 1)
+    assert "cart.xml' has no reward" in message
+    assert "MjcfWorld(path, reward=...)" in message
+    assert not list((tmp_path / "run").rglob("*.json*"))
+
+
 def process(dataset, tmp_path, *args):
     """Runs the process launcher on it; checks that it leaves nothing behind."""
     workdir = tmp_path / "run"

@@ -6,7 +6,7 @@ import pytest
 
 from jaxpolicy import sim
 from jaxpolicy.core.specs import InputError
-from jaxpolicy.sim import mjcf, worlds
+from jaxpolicy.sim import mjcf, worlds, wrappers
 
 CART = """<mujoco model="cart">
 <option timestep="0.01" integrator="implicitfast"/>
@@ -48,6 +48,21 @@ def changed(tmp_path):
         return path
 
     return write
+
+
+def test_elements_have_the_names_of_their_joints(cart):
+    world = mjcf.MjcfWorld(cart)
+    (proprio,) = world.observation_specs
+    assert proprio.names == ("rail", "hinge", "rail_velocity", "hinge_velocity")
+    assert proprio.units == ("m", "rad", "m/s", "rad/s")
+    assert world.action_spec.limits_from == "robot"
+
+
+def test_says_whether_anything_is_rewarded(cart):
+    assert not mjcf.MjcfWorld(cart, success=lambda state: state.qpos[0] > 0).has_reward
+    rewarded = mjcf.MjcfWorld(cart, reward=lambda state: state.qpos[0])
+    # Wrappers pass it on.
+    assert wrappers.EpisodeLimit(rewarded, 3).has_reward
 
 
 def steps(world, action, n=20, key=0):

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxpolicy import sim
 from jaxpolicy.core.specs import ActionSpec, InputError
 from jaxpolicy.sim import streams, worlds, wrappers
 from tests.fake_env import PointEnv
@@ -23,6 +24,18 @@ class Counted(PointEnv):
 @pytest.fixture(scope="module")
 def world():
     return wrappers.EpisodeLimit(Counted(), 3)
+
+
+@pytest.mark.parametrize(("robot", "n"), [("panda", 7), ("ur5e", 6)])
+def test_every_element_of_proprioception_has_a_name_and_a_unit(robot, n):
+    env = sim.make("reach", robot=robot)
+    (proprio,) = [s for s in env.observation_specs if s.name == "proprio"]
+    told = dict(zip(proprio.names, proprio.units, strict=True))
+    assert len(told) == 2 * n + 6
+    assert list(told)[n - 1 : n + 1] == [f"joint{n}", "joint1_velocity"]
+    assert (told["joint1"], told["joint1_velocity"]) == ("rad", "rad/s")
+    assert (told["gripper_width"], told["tool_z"], told["tool_yaw_cos"]) == ("m", "m", "1")
+    assert env.action_spec.limits_from == "robot"
 
 
 def keys(n):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxpolicy.core.specs import ActionSpec, InputError
-from jaxpolicy.training import loop, metrics, online, sharding
+from jaxpolicy.sim.config import EnvConfig
+from jaxpolicy.training import factory, loop, metrics, online, sharding
 from tests.training import point
 
 
@@ -113,6 +114,16 @@ def test_actions_need_limits():
     spec = ActionSpec("unknown", ("a",), ("1",), (0.0,), (0.0,), 10.0)
     with pytest.raises(InputError, match="limits"):
         online.action_norm(spec)
+
+
+@pytest.mark.parametrize("algorithm", factory.ONLINE)
+def test_a_world_in_which_nothing_is_rewarded_is_refused(algorithm):
+    world = point.world()
+    world.unwrapped.has_reward = False
+    config = dataclasses.replace(point.config(algorithm), env=EnvConfig(name="mjcf:cart.xml"))
+    message = f"'mjcf:cart.xml' has no reward, so {algorithm} would .* MjcfWorld.*--plugin"
+    with pytest.raises(InputError, match=message):
+        online.prepare(config, world)
 
 
 def test_the_critic_sees_the_state_and_the_policy_need_not():

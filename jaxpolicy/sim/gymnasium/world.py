@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from brax.envs.base import State
 
-from jaxpolicy.core.specs import IMAGE_PREFIX, ActionSpec, ArraySpec, InputError
+from jaxpolicy.core.specs import FROM_ROBOT, IMAGE_PREFIX, ActionSpec, ArraySpec, InputError
 from jaxpolicy.sim.gymnasium.pool import Pool
 
 __all__ = ["GymnasiumWorld", "GymnasiumWorlds", "require_gymnasium", "seeds_from_keys"]
@@ -144,7 +144,8 @@ class GymnasiumWorld:
             raise self._wrong(f"it has no camera '{missing[0]}'; it has: {known}")
         specs = [_image(IMAGE_PREFIX + k, tuple(shape)) for k, shape in pictures.items()]
         if self._layout:
-            specs.append(ArraySpec("proprio", (sum(size for _, size in self._layout),)))
+            names = tuple(e for name, size in self._layout for e in _elements(name, size))
+            specs.append(ArraySpec("proprio", (len(names),), names=names))
         if not specs:
             raise self._wrong("its observation is empty")
         return tuple(sorted(specs, key=lambda s: s.name))
@@ -152,11 +153,20 @@ class GymnasiumWorld:
     def _actions(self, low: Sequence[float], high: Sequence[float]) -> ActionSpec:
         n = len(low)
         names = tuple(f"a{i}" for i in range(n))
-        return ActionSpec("unknown", names, ("",) * n, tuple(low), tuple(high), self.control_hz)
+        bounds = tuple(low), tuple(high)
+        return ActionSpec(
+            "unknown", names, ("",) * n, *bounds, self.control_hz, limits_from=FROM_ROBOT
+        )
 
     def _wrong(self, why: str) -> InputError:
         self.close()
         return InputError(f"gymnasium environment '{self.task}': {why}")
+
+
+def _elements(name: str, size: int) -> list[str]:
+    """Names of the elements of one part of an observation; a bare array is "observation"."""
+    name = name or "observation"
+    return [name] if size == 1 else [f"{name}_{i}" for i in range(size)]
 
 
 def _image(name: str, shape: tuple[int, ...]) -> ArraySpec:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.core.specs import ActionSpec, InputError
+from jaxpolicy.core.specs import FROM_ROBOT, ActionSpec, InputError
 from jaxpolicy.sim import robots
 
 __all__ = ["Limits", "Targets", "action_spec", "controls", "encode", "initial_targets", "update"]
@@ -82,8 +82,9 @@ def action_spec(kind: str, robot: robots.Robot, limits: Limits, hz: float) -> Ac
         raise InputError(
             f"env.action_kind must be cartesian_delta, joint_position or joint_delta, got '{kind}'"
         )
+    bounds = (*lower, 0.0), (*upper, 1.0)
     return ActionSpec(
-        kind, (*names, "gripper"), (*units, "1"), (*lower, 0.0), (*upper, 1.0), float(hz)
+        kind, (*names, "gripper"), (*units, "1"), *bounds, float(hz), limits_from=FROM_ROBOT
     )
 
 

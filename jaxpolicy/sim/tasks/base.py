@@ -31,6 +31,15 @@ Range = tuple[tuple[float, ...], tuple[float, ...]]
 
 HELD_STEPS = 5  # fewest consecutive control steps a goal must hold to count as success
 HELD_SECONDS = 0.25
+# What follows the joints and their velocities in `proprio`.
+_TOOL_AND_GRIPPER = (
+    "gripper_width",
+    "tool_x",
+    "tool_y",
+    "tool_z",
+    "tool_yaw_sin",
+    "tool_yaw_cos",
+)
 TOUCH_FORCE = 0.05  # N on a pad that counts as touching
 SLOWEST_HZ, FASTEST_HZ = 10.0, 50.0
 
@@ -211,9 +220,10 @@ class ManipulationEnv(Env):
     @property
     def observation_specs(self) -> tuple[ArraySpec, ...]:
         """One per key of `state.obs`, sorted by name."""
-        layout = self.privileged_layout.values()
-        units = ",".join(u for n, u in layout for _ in range(n))
-        privileged = ArraySpec("privileged", (sum(n for n, _ in layout),), unit=units)
+        layout = self.privileged_layout
+        units = ",".join(u for n, u in layout.values() for _ in range(n))
+        names = tuple(f"{fact}_{i}" for fact, (n, _) in layout.items() for i in range(n))
+        privileged = ArraySpec("privileged", (len(names),), unit=units, names=names)
         specs = (privileged, self._proprio_spec())
         if self._language is None:
             return specs
@@ -387,7 +397,9 @@ class ManipulationEnv(Env):
     def _proprio_spec(self) -> ArraySpec:
         n = self.arm.n_joints
         units = ["rad"] * n + ["rad/s"] * n + ["m"] + ["m"] * 3 + ["1"] * 2
-        return ArraySpec("proprio", (len(units),), unit=",".join(units))
+        joints = [f"joint{i}" for i in range(1, n + 1)]
+        names = (*joints, *(f"{j}_velocity" for j in joints), *_TOOL_AND_GRIPPER)
+        return ArraySpec("proprio", (len(units),), unit=",".join(units), names=names)
 
 
 def held_steps(control_hz: float) -> int:

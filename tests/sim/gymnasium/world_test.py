@@ -44,6 +44,8 @@ def test_a_box_becomes_proprio():
     assert [s.name for s in world.observation_specs] == ["proprio"]
     assert (world.task, world.robot, world.control_hz) == ("Line", "gymnasium", 10.0)
     assert world.action_spec.minimum == (-0.5,)
+    assert world.action_spec.limits_from == "robot"
+    assert world.observation_specs[0].names == ("observation_0", "observation_1")
     states = run(world, 3, steps=2)
     found = stacked(states, "proprio")
     assert (found.shape, found.dtype) == ((3, 3, 2), np.float32)
