@@ -1,15 +1,16 @@
 """What docs/first_hour.md and docs/recording.md show is run from top to bottom, and works.
 
-A block that begins with the name of a file becomes that file, other Python is executed,
-commands are run, and what a `text` block shows must be printed by the commands before it.
+In these two pages a block that begins with the name of a file becomes that file, other Python
+is executed, commands are run, and what a `text` block shows must be printed by the commands
+before it. Commands of all other pages have flags, configurations and keys that exist, their Python
+compiles, and all links lead somewhere.
 """
 
 import re
-import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +23,15 @@ DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"\A(?:#|<!--) ([\w.]+\.(?:py|xml))")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FOLLOWED = ("first_hour.md", "recording.md")
 # What is shown runs for a minute or two; here it only has to run.
 SMALLER = {
     "steps=1000, eval_every=100": "steps=8, eval_every=4",
     "EvaluationConfig(n_episodes=100)": "EvaluationConfig(n_episodes=4, n_recorded=1)",
     "CollectConfig(n_episodes=100,": "CollectConfig(n_episodes=10,",
 }
+# TF Lite takes twice as long as ONNX, and has tests of its own.
+FASTER = {"export": ["--config.export.formats=onnx"]}
 GATED = 3  # a policy of eight updates is not good enough
 
 
@@ -50,8 +54,8 @@ def commands(text: str) -> Iterator[list[str]]:
 class Reader:
     """Follows a page in the current folder; what its latest commands printed is kept."""
 
-    def __init__(self, capture: Callable[[], str]):
-        self.capture, self.printed, self.namespace = capture, "", {}
+    def __init__(self):
+        self.printed, self.namespace = "", {}
 
     def follow(self, block: Block) -> None:
         if block.kind in ("python", "xml"):
@@ -60,7 +64,7 @@ class Reader:
             for line in block.text.splitlines():
                 assert tidy(line) in tidy(self.printed), f"not printed: {line}\n{self.printed}"
         else:
-            self.printed = "".join(map(self.run, commands(block.text)))
+            self.printed = "".join(map(run, commands(block.text)))
 
     def take(self, text: str) -> None:
         named = FILE.match(text)
@@ -71,22 +75,16 @@ class Reader:
             text = text.replace(shown, smaller)
         Path(named[1]).write_text(text)
 
-    def run(self, command: list[str]) -> str:
-        program, *arguments = command
-        if program == "jaxpolicy":
-            return launch(*arguments)
-        if program == "pip":  # tests/packaging_test.py does
-            return ""
-        assert program == "python", command
-        if arguments == ["drive.py"]:
-            return without_jax(*arguments)
-        self.capture()
-        runpy.run_path(arguments[0], run_name="__main__")
-        return self.capture()
 
-
-def launch(name: str, *arguments: str) -> str:
-    done = cli_test.launch(name, *arguments, cwd=Path.cwd())
+def run(command: list[str]) -> str:
+    """What a command prints; it must succeed."""
+    program, name, *arguments = command
+    if program == "pip":  # tests/launch/wheel_test.py installs
+        return ""
+    if name == "drive.py":
+        return without_jax(name)
+    known = {"jaxpolicy": f"launch.{name}", "python": name}[program]
+    done = cli_test.fork(known, *arguments, *FASTER.get(name, []), cwd=Path.cwd())
     assert done.returncode in ((0, GATED) if name == "evaluate" else (0,)), done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -106,21 +104,10 @@ def tidy(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, whose modules are forgotten afterwards."""
-    known = set(sys.modules)
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_a_page_can_be_followed(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    for name in set(sys.modules) - known:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
-@pytest.mark.parametrize("page", ["first_hour.md", "recording.md"])
-def test_a_page_can_be_followed(page, folder, capsys):
-    reader = Reader(lambda: capsys.readouterr().out)
+    reader = Reader()
     for block in blocks(page):
         reader.follow(block)
 
@@ -130,15 +117,52 @@ def test_everything_that_is_made_smaller_is_shown():
     assert not [shown for shown in SMALLER if shown not in text]
 
 
+def shown_commands(page: str) -> Iterator[list[str]]:
+    """[command, flags ...] of a page that name a configuration."""
+    text = "\n".join(b.text for b in blocks(page) if not b.kind)
+    for line in re.findall(r"(?:python -m launch\.|jaxpolicy )(.*)", text.replace("\\\n", " ")):
+        words = shlex.split(line)
+        if any(w.startswith("--config=") for w in words) and "..." not in words:
+            yield words
+
+
+PAGES = ["../README.md", *(p.name for p in sorted(DOCS.glob("*.md")))]
+# Others have tests that follow them from top to bottom.
+COMMANDS = {
+    page: list(shown_commands(page))
+    for page in PAGES
+    if page not in (*FOLLOWED, "plugins.md", "own_loop.md")
+}
+
+
+@pytest.mark.parametrize("page", [page for page, shown in COMMANDS.items() if shown])
+def test_commands_have_flags_configurations_and_keys_that_exist(page):
+    for command in COMMANDS[page]:
+        done = cli_test.launch(*command, "--print_config")
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_python_compiles():
+    for page in PAGES:
+        for block in blocks(page):
+            if block.kind == "python":
+                compile(block.text, page, "exec")
+
+
 def test_links_lead_somewhere():
-    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
     dead = [
-        f"{page.name}: {target}"
-        for page in pages
+        f"{page}: {target}"
+        for page in (DOCS / name for name in PAGES)
         for target in LINK.findall(page.read_text())
         if "://" not in target and not leads(page, target)
     ]
     assert not dead
+
+
+def test_files_that_are_named_exist():
+    for page in PAGES:
+        for name in re.findall(r"`([\w/]+/\w+\.py)`", (DOCS / page).read_text()):
+            assert any((ROOT / top / name).exists() for top in ("", "jaxpolicy")), (page, name)
 
 
 def leads(page: Path, target: str) -> bool:

@@ -25,10 +25,15 @@ BRIDGE = ROOT / "tests/data/bridge_dataset/1.0.0"
 
 def launch(module: str, *args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """What `python -m launch.<module>` does, without the seconds that its imports take."""
+    return fork(f"launch.{module}", *args, cwd=cwd)
+
+
+def fork(name: str, *args: str, cwd: Path) -> subprocess.CompletedProcess:
+    """A module, or a script of `cwd` ("name.py"), as a program."""
     server = zygote()
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "stdout"), Path(folder, "stderr")
-        request = {"module": f"launch.{module}", "args": args, "stdout": str(out), "cwd": str(cwd)}
+        request = {"module": name, "args": args, "stdout": str(out), "cwd": str(cwd)}
         server.stdin.write(json.dumps({**request, "stderr": str(err)}) + "\n")
         server.stdin.flush()
         code = int(server.stdout.readline())

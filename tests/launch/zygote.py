@@ -2,9 +2,9 @@
 
     python -m tests.launch.zygote
 
-Standard input has one JSON object per line: module, args, cwd, and the files stdout and stderr;
-standard output gets one exit code per line. A fork is to a launcher what a fresh process
-is: nothing here starts a thread, touches a device or defines a flag.
+Standard input has one JSON object per line: module (or the name of a script), args, cwd, and the
+files stdout and stderr; standard output gets one exit code per line. A fork is to a launcher what
+a fresh process is: nothing here starts a thread, touches a device or defines a flag.
 """
 
 import gc
@@ -24,7 +24,11 @@ def become(request: dict) -> None:
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(request["cwd"])
     sys.argv = [request["module"], *request["args"]]
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    if request["module"].endswith(".py"):
+        sys.path.insert(0, request["cwd"])
+        runpy.run_path(request["module"], run_name="__main__")
+    else:
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
