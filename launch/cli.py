@@ -1,7 +1,8 @@
 """What every launcher shares: flags -> ExperimentConfig, errors -> exit codes.
 
 Exit codes: 0 done and gate passed; 1 bad input (one line on stderr); 2 usage;
-3 done, gate not passed.
+3 done, gate not passed; 130 and 143 ended by SIGINT or SIGTERM (one line on stderr says how
+to go on).
 """
 
 import difflib
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxpolicy.core import schema
+from jaxpolicy.core import interruption, schema
 from jaxpolicy.core.schema import InputError
 from jaxpolicy.pipeline import experiment
 from jaxpolicy.pipeline.experiment import ExperimentConfig
@@ -88,7 +89,8 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         enable_compilation_cache(_cache_directory())
     try:
-        code = main()
+        with interruption.handled():
+            code = main()
     except InputError as e:
         _stop(BAD_INPUT, str(e))
     sys.exit(code)

@@ -62,6 +62,7 @@ TABLE = {
     "jaxpolicy.core.specs": ("jaxpolicy.core.schema",),
     "jaxpolicy.core.atomic": ("jaxpolicy.core.specs",),
     "jaxpolicy.core.chunking": (),
+    "jaxpolicy.core.interruption": ("jaxpolicy.core.atomic",),
     "jaxpolicy.core.json_file": ("jaxpolicy.core.atomic",),
     "jaxpolicy.core.text": ("jaxpolicy.core.specs", "jaxpolicy.core.atomic"),
     "jaxpolicy.core.types": LIGHT,
