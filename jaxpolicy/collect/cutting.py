@@ -19,7 +19,18 @@ from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 from jaxpolicy.sim.worlds import World
 
-__all__ = ["BEGINNING", "Origin", "Reached", "Trace", "cut", "dataset_spec", "ends", "kept", "no_pictures", "record"]
+__all__ = [
+    "BEGINNING",
+    "Origin",
+    "Reached",
+    "Trace",
+    "cut",
+    "dataset_spec",
+    "ends",
+    "kept",
+    "no_pictures",
+    "record",
+]
 
 
 class Trace(NamedTuple):

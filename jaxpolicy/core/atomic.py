@@ -21,6 +21,7 @@ __all__ = [
     "remove_empty",
     "require_free",
     "scratch",
+    "tidy",
     "unfinished",
     "write_bytes",
     "write_text",
@@ -49,8 +50,14 @@ def discard_later(path: pathlib.Path) -> None:
     _UNFINISHED.add(path)
 
 
+def tidy() -> None:
+    """For a process that ends in the middle: leaves nothing that is of no use."""
+    discard()
+    remove_empty()
+
+
 def discard() -> None:
-    """Removes all that is unfinished, for a process that ends in the middle."""
+    """Removes all that is unfinished."""
     for path in tuple(_UNFINISHED):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -124,7 +124,9 @@ def watch() -> None:
     # Written to by the C handler, even while the main thread is in C and runs no Python.
     signal.set_wakeup_fd(_STATE.pipe[1], warn_on_full_buffer=False)
     for signum in SIGNALS:
-        signal.signal(signum, _note)
+        # Ignored by who started this, as nohup and shells do for what runs in the background.
+        if signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, _note)
     os.register_at_fork(after_in_child=_forget)
     threading.Thread(target=_watch, name="signals", daemon=True).start()
 
@@ -139,7 +141,7 @@ def handled() -> Iterator[None]:
     from jaxpolicy.core import atomic
 
     watch()
-    _STATE.tidy, _STATE.granted_s = atomic.discard, GRANTED_S
+    _STATE.tidy, _STATE.granted_s = atomic.tidy, GRANTED_S
     try:
         yield
     except BaseException as e:
@@ -228,7 +230,7 @@ def _wait_for_cache() -> None:
     deadline = time.monotonic() + _CACHE_S
     main = threading.main_thread().ident or 0
     while time.monotonic() < deadline:
-        frame = sys._current_frames().get(main)
+        frame = sys._current_frames().get(main)  # noqa: SLF001  the documented name
         while frame is not None and not _caches(frame):
             frame = frame.f_back
         if frame is None:

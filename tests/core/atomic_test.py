@@ -120,3 +120,21 @@ def test_unwritable_places_are_named(tmp_path):
     with pytest.raises(InputError, match="folder: cannot write: Is a directory"):
         atomic.append_line(tmp_path / "folder", "")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_folders_that_nobody_wrote_into_are_removed(tmp_path):
+    (tmp_path / "there").mkdir()
+    atomic.make_directory(tmp_path / "there" / "a" / "b")
+    atomic.make_directory(tmp_path / "c")
+    (tmp_path / "c" / "file").write_text("x")
+    atomic.remove_empty()
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["c", "file", "there"]
+
+
+def test_what_is_unfinished_can_be_discarded(tmp_path):
+    with atomic.new_directory(tmp_path / "kept") as folder:
+        (folder / "a").write_text("x")
+    with pytest.raises(InputError), atomic.new_directory(tmp_path / "lost"):
+        assert len(list(tmp_path.iterdir())) == 2
+        atomic.discard()
+        assert [p.name for p in tmp_path.iterdir()] == ["kept"]
