@@ -66,7 +66,8 @@ def test_a_signal_while_the_main_thread_is_elsewhere_leaves_nothing_half_written
     root = pathlib.Path(sys.argv[1])
     with interruption.handled():
         atomic.make_directory(root / "empty")
-        with atomic.new_directory(root / "folder") as folder, atomic.new_file(root / "file") as file:
+        new = atomic.new_directory(root / "folder"), atomic.new_file(root / "file")
+        with new[0] as folder, new[1] as file:
             file.write_text("half")
             (folder / "part").write_text("half")
             ready()

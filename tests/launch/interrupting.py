@@ -14,8 +14,10 @@ imports are interrupted in processes of their own.
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -27,7 +29,7 @@ import time
 from typing import Any, NamedTuple
 
 from tests import conftest  # noqa: F401  the environment that tests run in
-from tests.launch.cli_test import ROOT, environment
+from tests.launch.cli_test import ROOT, environment, start_zygote
 
 # Several batches, so that some are finished and some not.
 LIFT = ("--config=configs/lift_demo.py:debug", "--config.collect.batch=3")
@@ -73,14 +75,13 @@ class Done(NamedTuple):
 class Forks:
     """A process that launchers are forked from."""
 
-    def __init__(self, with_cache: bool):
-        """`with_cache`: whether programs that were compiled before are used."""
-        values = {} if with_cache else {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        command = [sys.executable, "-m", "tests.launch.zygote"]
-        self._server = subprocess.Popen(command, cwd=ROOT, env=environment() | values, **pipes)
+    def __init__(self, server: subprocess.Popen):
+        """Takes what `cli_test.start_zygote` starts."""
+        self._server = server
 
-    def run(self, stage: Stage, workdir: pathlib.Path, moment: float = 0.0, signum: int = 0) -> Done:
+    def run(
+        self, stage: Stage, workdir: pathlib.Path, moment: float = 0.0, signum: int = 0
+    ) -> Done:
         """Runs a stage, and sends it a signal after `moment` seconds."""
         with tempfile.TemporaryDirectory() as folder:
             paths = {k: f"{folder}/{k}" for k in ("stdout", "stderr", "pid")}
@@ -96,10 +97,12 @@ class Forks:
 
 
 def deliver(pid: pathlib.Path, moment: float, signum: int) -> None:
-    """Sends a signal `moment` seconds from now, if the process is there."""
+    """Sends a signal `moment` seconds after the process began, if it is still there."""
+    while not (pid.exists() and pid.read_text().endswith("\n")):
+        time.sleep(0.005)
     time.sleep(moment)
-    done = subprocess.run(["kill", f"-{signum}", pid.read_text().strip()], capture_output=True)
-    del done  # It may have ended before.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(pid.read_text()), signum)
 
 
 def arguments(stage: Stage, workdir: pathlib.Path) -> list[str]:
@@ -271,7 +274,8 @@ def main() -> int:
     options = parser.parse_args()
     rng, wrong = random.Random(options.seed), []
     root = pathlib.Path(tempfile.mkdtemp(prefix="interrupting-"))
-    warm, cold = Forks(True), Forks(False)
+    warm = Forks(start_zygote())
+    cold = Forks(start_zygote(JAX_ENABLE_COMPILATION_CACHE="false"))
     wrong += start_up(options.moments, rng, root)
     say(f"start-up: {options.moments} interruptions, {len(wrong)} wrong")
     for name in options.stages.split(","):
