@@ -24,7 +24,7 @@ PYTEST_FLAGS := -n auto --maxprocesses=4 --dist=worksteal
 UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop test-peers lint bench bench-loader bench-reinforcement \
+.PHONY: help demo test test-interrupt test-interop test-peers lint bench bench-loader bench-reinforcement \
 	bench-training lock clean distclean venv venv-interop venv-peers venv-torch
 
 help:  ## print this list
@@ -35,6 +35,9 @@ demo: venv  ## collect, train, evaluate, export and verify a vision policy: runs
 
 test: venv  ## the test suite
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(ARGS)
+
+test-interrupt: venv  ## stop every stage at random moments, and compare what comes of it: an hour
+	$(BIN)/python -m tests.launch.interrupting $(ARGS)
 
 test-interop: venv-interop  ## tests that need TensorFlow or Gymnasium-Robotics, in an environment of its own
 	$(INTEROP_VENV)/bin/python -m pytest tests/interop -n 0 $(ARGS)

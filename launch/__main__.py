@@ -4,6 +4,8 @@ import difflib
 import importlib
 import sys
 
+from jaxpolicy.core import interruption
+
 from . import help_text
 
 __all__ = ["COMMANDS", "main"]
@@ -25,6 +27,7 @@ COMMANDS = (
 
 def main() -> None:
     """Runs the launcher that the first argument names."""
+    interruption.watch()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(help_text.commands(COMMANDS, "jaxpolicy"))

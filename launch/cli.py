@@ -1,7 +1,8 @@
 """What every launcher shares: flags -> ExperimentConfig, errors -> exit codes.
 
 Exit codes: 0 done and gate passed; 1 bad input (one line on stderr); 2 usage;
-3 done, gate not passed.
+3 done, gate not passed; 130 and 143 ended by SIGINT or SIGTERM (one line on stderr says how
+to go on).
 """
 
 import difflib
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from absl import app, flags, logging
 
-from jaxpolicy.core import atomic
+from jaxpolicy.core import interruption
 from jaxpolicy.core.schema import InputError
 
 from . import configurations, help_text
@@ -94,6 +95,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def run(main: Callable[[], int]) -> None:
     """Parses flags, calls `main` and exits with the code it returns."""
+    interruption.watch()
     module = sys.modules[main.__module__]
     if any(a in _HELP for a in sys.argv[1:]):
         sys.stdout.write(help_text.launcher(module))
@@ -107,26 +109,18 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         # Checkpointing reports every move at INFO; --verbosity=0 shows it.
         logging.set_verbosity(logging.WARNING)
-    before = [(path, atomic.folders(path)) for path in _outputs()]
     try:
-        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-            _enable_cache()
-        code = main()
+        with interruption.handled():
+            if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+                _enable_cache()
+            code = main()
     except InputError as e:
-        for path, there in before:
-            atomic.remove_empty(path, there)
         _stop(BAD_INPUT, str(e))
     except BrokenPipeError:
         # Whoever read the output has seen enough of it (`| head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
-
-
-def _outputs() -> list[str]:
-    """Where the program writes, as far as its flags say."""
-    values = (flags.FLAGS[name].value for name in ("workdir", "output") if name in flags.FLAGS)
-    return [value for value in values if value]
 
 
 def _enable_cache() -> None:

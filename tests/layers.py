@@ -64,6 +64,7 @@ TABLE = {
     "jaxpolicy.core.specs": ("jaxpolicy.core.schema",),
     "jaxpolicy.core.atomic": ("jaxpolicy.core.schema",),
     "jaxpolicy.core.chunking": (),
+    "jaxpolicy.core.interruption": ("jaxpolicy.core.atomic",),
     "jaxpolicy.core.json_file": ("jaxpolicy.core.atomic",),
     "jaxpolicy.core.registry": ("jaxpolicy.core.schema",),
     "jaxpolicy.core.text": (

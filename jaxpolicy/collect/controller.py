@@ -20,6 +20,7 @@ from brax.envs.base import Env, State
 from jaxpolicy.collect import cutting, expert
 from jaxpolicy.collect.config import CollectConfig
 from jaxpolicy.collect.cutting import Origin, Trace, dataset_spec
+from jaxpolicy.core import interruption
 from jaxpolicy.core.types import Episode
 from jaxpolicy.sim import streams, worlds, wrappers
 from jaxpolicy.sim.worlds import Controller, World, Worlds
@@ -119,6 +120,7 @@ def drive(
     steps: list[Trace] = []
     wanted = np.full(len(plan.seeds), plan.length)
     while len(steps) < wanted.max():
+        interruption.check()
         observation = {s.name: np.asarray(state.obs[s.name]) for s in world.observation_specs}
         action = controller.act(observation)
         action = worlds.check_action(world.action_spec, action, plan.seeds, len(steps))

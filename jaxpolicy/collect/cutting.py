@@ -14,11 +14,23 @@ import numpy as np
 from brax.envs.base import Env
 
 from jaxpolicy.collect.config import SEED_STRIDE, CollectConfig
+from jaxpolicy.core import interruption
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import DatasetSpec, Episode, EpisodeMetadata
 from jaxpolicy.sim.worlds import World
 
-__all__ = ["Origin", "Trace", "cut", "dataset_spec", "ends", "kept", "no_pictures", "record"]
+__all__ = [
+    "BEGINNING",
+    "Origin",
+    "Reached",
+    "Trace",
+    "cut",
+    "dataset_spec",
+    "ends",
+    "kept",
+    "no_pictures",
+    "record",
+]
 
 
 class Trace(NamedTuple):
@@ -45,6 +57,21 @@ class Trace(NamedTuple):
     states: Any = None
     variation: Mapping[str, Any] | None = None
     instruction: Any = None
+
+
+class Reached(NamedTuple):
+    """How far a collection is; after a whole batch, it can go on from there.
+
+    Attributes:
+      attempts: made so far.
+      counted: episodes so far that count as wanted.
+    """
+
+    attempts: int
+    counted: int
+
+
+BEGINNING = Reached(0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +103,8 @@ def record(
     run: Callable[[np.ndarray], Trace],
     draw: Callable[[Any, Mapping[int, int]], dict[int, dict[str, np.ndarray]]] = no_pictures,
     progress: Callable[[int, int], None] | None = None,
+    begin: Reached = BEGINNING,
+    reached: Callable[[Reached], None] | None = None,
 ) -> Iterator[Episode]:
     """Runs batches of worlds until `config.n_episodes` episodes count as wanted.
 
@@ -89,6 +118,8 @@ def record(
       draw: (Trace.states, number of steps of each kept world) -> more observations of
         each, [T, ...].
       progress: called with (wanted episodes so far, wanted) after each batch.
+      begin: where an earlier call ended, which `reached` was told.
+      reached: called after each batch, when all of its episodes have been taken.
 
     Yields:
       Episodes in the order of their seeds, failures among them if config.keep_failures.
@@ -96,9 +127,12 @@ def record(
     Raises:
       InputError: too few succeeded.
     """
-    counted = 0
+    counted = begin.counted
     batch = min(config.batch, config.n_episodes)
-    for first in range(0, config.attempts, batch):
+    for first in range(begin.attempts, config.attempts, batch):
+        if counted >= config.n_episodes:
+            return
+        interruption.check()
         seeds = config.seed * SEED_STRIDE + first + np.arange(batch)
         trace = run(seeds)
         lengths = ends(trace, config.tail_steps)
@@ -109,10 +143,12 @@ def record(
             episode = cut(env, trace, pictures.get(e, {}), place, seed, origin)
             counted += episode.metadata.success is not False
             yield episode
+        if reached is not None:
+            reached(Reached(first + batch, counted))
         if progress is not None:
             progress(counted, config.n_episodes)
-        if counted >= config.n_episodes:
-            return
+    if counted >= config.n_episodes:
+        return
     raise InputError(
         f"the {origin.operator} of '{env.task}' succeeded in {counted} of {config.attempts} "
         f"attempts, {config.n_episodes} were wanted; raise collect.max_attempts or lower "

@@ -31,7 +31,7 @@ from brax.envs.base import Env
 from jaxpolicy.collect import controller, cutting
 from jaxpolicy.collect.config import BETA_SCHEDULES, DaggerConfig
 from jaxpolicy.collect.controller import Plan
-from jaxpolicy.collect.cutting import Origin, Trace, dataset_spec
+from jaxpolicy.collect.cutting import Origin, Reached, Trace, dataset_spec
 from jaxpolicy.core.specs import ActionSpec, InputError
 from jaxpolicy.core.types import Episode
 from jaxpolicy.sim import streams, worlds, wrappers
@@ -192,6 +192,8 @@ def collect(
     config: DaggerConfig,
     this: Round,
     progress: Callable[[int, int], None] | None = None,
+    begin: Reached = cutting.BEGINNING,
+    reached: Callable[[Reached], None] | None = None,
 ) -> Iterator[Labelled]:
     """Runs the episodes of one round, all of which are kept.
 
@@ -206,6 +208,7 @@ def collect(
       config: how many, and how.
       this: which round.
       progress: called with (episodes so far, wanted) after each batch.
+      begin, reached: to go on with a round that was stopped, see cutting.record.
 
     Yields:
       One Labelled per episode, in the order of their seeds.
@@ -217,7 +220,7 @@ def collect(
     batch = min(config.batch, n)
     parts = (world.action_spec, teacher.controller, learner)
     with worlds.open_worlds(world, batch) as opened:
-        for first in range(0, n, batch):
+        for first in range(begin.attempts, n, batch):
             seeds = this.first_seed + first + np.arange(batch)
             keys = streams.episode_keys(streams.DAGGER, seeds)
             plan = Plan(seeds, keys, config.tail_steps, length)
@@ -227,6 +230,8 @@ def collect(
             label = functools.partial(_label, world, trace, mixture, teacher, this)
             ends = cutting.ends(trace, config.tail_steps)[:count]
             yield from (label((e, end), int(seeds[e])) for e, end in enumerate(ends))
+            if reached is not None:
+                reached(Reached(first + batch, first + count))
             if progress is not None:
                 progress(first + count, n)
 

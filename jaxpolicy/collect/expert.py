@@ -18,7 +18,7 @@ from brax.envs.base import Env, State
 
 from jaxpolicy.collect import cutting
 from jaxpolicy.collect.config import CollectConfig
-from jaxpolicy.collect.cutting import Trace, dataset_spec
+from jaxpolicy.collect.cutting import Reached, Trace, dataset_spec
 from jaxpolicy.core.specs import ActionSpec, InputError
 from jaxpolicy.core.types import Episode
 from jaxpolicy.sim import streams, wrappers
@@ -170,6 +170,8 @@ def collect(
     env: Env,
     config: CollectConfig,
     progress: Callable[[int, int], None] | None = None,
+    begin: Reached = cutting.BEGINNING,
+    reached: Callable[[Reached], None] | None = None,
 ) -> Iterator[Episode]:
     """Records demonstrations until `config.n_episodes` have succeeded.
 
@@ -181,6 +183,7 @@ def collect(
       env: one world (not vmapped) with an `expert`, a "success" metric and a time limit.
       config: how many, and how.
       progress: called with (successes so far, wanted) after each batch.
+      begin, reached: to go on with a collection that was stopped, see cutting.record.
 
     Returns:
       Episodes in the order of their seeds, failures among them if config.keep_failures.
@@ -194,7 +197,8 @@ def collect(
     disturbance = disturbance_of(config)
     run = functools.partial(expert_rollout, plain, pixels is not None, disturbance, length)
     draw = functools.partial(_draw_kept, pixels, min(config.batch, config.n_episodes))
-    return cutting.record(env, config, ORIGIN, lambda s: _on_host(run, s), draw, progress)
+    on_host = functools.partial(_on_host, run)
+    return cutting.record(env, config, ORIGIN, on_host, draw, progress, begin, reached)
 
 
 def _on_host(run: Callable[[jax.Array], Trace], seeds: np.ndarray) -> Trace:

@@ -11,18 +11,80 @@ from jaxpolicy.core.schema import InputError
 
 __all__ = [
     "append_line",
-    "folders",
+    "discard",
+    "discard_later",
     "make_directory",
     "make_parent",
     "new_directory",
     "new_file",
     "remove",
     "remove_empty",
+    "require_free",
+    "scratch",
+    "tidy",
+    "unfinished",
     "write_bytes",
     "write_text",
 ]
 
 PathLike = str | os.PathLike[str]
+
+# What this process has under construction, and folders that it made: what is left of them is
+# removed when the process must end in the middle, or has refused to begin.
+_UNFINISHED: set[pathlib.Path] = set()
+_MADE: list[pathlib.Path] = []
+
+
+@contextlib.contextmanager
+def unfinished(path: pathlib.Path) -> Iterator[None]:
+    """`path`, a file or folder, is of no use to anyone unless the block ends."""
+    _UNFINISHED.add(path)
+    try:
+        yield
+    finally:
+        _UNFINISHED.discard(path)
+
+
+def discard_later(path: pathlib.Path) -> None:
+    """As `unfinished`, for what lives as long as the process."""
+    _UNFINISHED.add(path)
+
+
+def tidy() -> None:
+    """For a process that ends in the middle: leaves nothing that is of no use."""
+    discard()
+    remove_empty()
+
+
+def discard() -> None:
+    """Removes all that is unfinished."""
+    for path in tuple(_UNFINISHED):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_empty() -> None:
+    """Removes folders that `make_directory` made in this process and nobody wrote into."""
+    for path in reversed(_MADE):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+    _MADE.clear()
+
+
+@contextlib.contextmanager
+def scratch(path: PathLike) -> Iterator[pathlib.Path]:
+    """A folder for what is needed while `path` is made, beside it, removed after the block.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    path = pathlib.Path(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        temporary = pathlib.Path(folder)
+        with unfinished(temporary):
+            yield temporary
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -50,9 +112,10 @@ def new_file(path: PathLike) -> Iterator[pathlib.Path]:
     make_parent(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
+        with unfinished(temporary):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
     except OSError as e:
         raise InputError(f"{path}: cannot write: {e.strerror or e}") from e
     finally:
@@ -92,17 +155,18 @@ def new_directory(path: PathLike) -> Iterator[pathlib.Path]:
       InputError: the parent cannot be written, or `path` is a file or not empty.
     """
     path = pathlib.Path(path)
-    _require_free(path)
+    require_free(path)
     make_parent(path)
     try:
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as e:
         raise InputError(f"{path.parent}: cannot write here: {e.strerror}") from e
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        _sync(*temporary.iterdir(), temporary)
-        os.replace(temporary, path)
+        with unfinished(temporary):
+            yield temporary
+            temporary.chmod(0o755)
+            _sync(*temporary.iterdir(), temporary)
+            os.replace(temporary, path)
     except OSError as e:
         raise InputError(f"{path}: cannot write: {e.strerror}") from e
     finally:
@@ -116,28 +180,17 @@ def make_parent(path: pathlib.Path) -> None:
 
 def make_directory(path: PathLike) -> None:
     """Creates a folder if it is not there; raises InputError where that fails."""
+    path = pathlib.Path(path)
+    missing = [p for p in (path, *path.parents) if not p.exists()]
     try:
         os.makedirs(path, exist_ok=True)
+        _MADE.extend(p.absolute() for p in reversed(missing))
     except OSError as e:
         raise InputError(f"{os.fspath(path)}: cannot create this folder: {e.strerror}") from e
 
 
-def folders(path: PathLike) -> frozenset[pathlib.Path]:
-    """The folders that exist at, below and above `path`."""
-    root = pathlib.Path(path).absolute()
-    found = (root, *root.parents, *root.rglob("*"))
-    return frozenset(p for p in found if p.is_dir())
-
-
-def remove_empty(path: PathLike, there: frozenset[pathlib.Path]) -> None:
-    """Removes the folders at, below and above `path` that are empty and not among `there`."""
-    for folder in sorted(folders(path) - there, key=lambda p: len(p.parts), reverse=True):
-        # One that holds something stays.
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _require_free(path: pathlib.Path) -> None:
+def require_free(path: pathlib.Path) -> None:
+    """Raises InputError where `path` is a file, or a folder that holds something."""
     if path.is_file():
         raise InputError(f"{path}: is a file; give a new folder")
     if path.is_dir() and any(path.iterdir()):

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxpolicy.core import atomic
 
-__all__ = ["plain", "read", "write"]
+__all__ = ["plain", "read", "text", "write"]
 
 
 def plain(value: Any) -> Any:
@@ -25,4 +25,9 @@ def read(path: str | os.PathLike[str]) -> Any:
 
 def write(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value`, indented, in one step."""
-    atomic.write_text(path, json.dumps(value, indent=1) + "\n")
+    atomic.write_text(path, text(value))
+
+
+def text(value: Any) -> str:
+    """What `write` writes."""
+    return json.dumps(value, indent=1) + "\n"

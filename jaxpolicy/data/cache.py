@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxpolicy.core import atomic
+from jaxpolicy.core import atomic, interruption
 from jaxpolicy.core.specs import PREVIOUS_ACTION, ArraySpec, InputError, camera_names, is_camera
 from jaxpolicy.core.types import Episode
 from jaxpolicy.data import images
@@ -159,6 +159,7 @@ def write(
                 lengths.append(len(episode))
             if progress:
                 progress(n + 1, len(todo))
+            interruption.check()
         meta = {
             "version": _VERSION,
             "lengths": lengths,

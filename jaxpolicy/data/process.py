@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -169,8 +168,8 @@ def process(
         return load(root)
     atomic.make_parent(root)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
-            seen = scan.scan(source, pathlib.Path(scratch), progress)
+        with atomic.scratch(root) as folder:
+            seen = scan.scan(source, folder, progress)
             work = _Work(source, config, spec, seen, root)
             _write(work, fingerprint, dataset_hash)
     except OSError as e:

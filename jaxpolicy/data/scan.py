@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
+from jaxpolicy.core import interruption
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import Episode
 from jaxpolicy.data import splits
@@ -134,6 +135,7 @@ def scan(source: EpisodeSource, directory: pathlib.Path, progress: Progress | No
             episodes[i] = sink.add(source, i, with_proprio)
             if progress:
                 progress(i + 1, n)
+            interruption.check()
     return Scan(episodes, width, source.spec.action.size, directory)
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxpolicy.core import atomic, interruption
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import Batch
 from jaxpolicy.data import cache, open_source, windows
@@ -213,6 +214,7 @@ class _Blocks:
         self._dataset, self._episodes, self._plan = dataset, np.asarray(episodes), plan
         self._workers = dataset.config.workers or min(os.cpu_count() or 1, _MAX_WORKERS)
         self._directory = pathlib.Path(tempfile.mkdtemp(prefix="stream-", dir=directory))
+        atomic.discard_later(self._directory)
         self._pool: ProcessPoolExecutor | None = None
         self._waiting: dict[int, Future] = {}
         self._open: dict[int, Cache] = {}
@@ -230,12 +232,17 @@ class _Blocks:
 
     def _submit(self, block: int) -> None:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                self._workers,
+                mp_context=get_context("spawn"),
+                initializer=interruption.end_with_parent,
+            )
             weakref.finalize(self, self._pool.shutdown, False, cancel_futures=True)
         ahead = range(block, block + min(self._plan.n_blocks, _N_CHOICES))
         choices = [self._episodes[self._plan.episodes(b)] for b in ahead]
         path = str(self._directory / str(block))
-        self._waiting[block] = self._pool.submit(_decode, self._dataset, choices, path)
+        with interruption.shielded():  # Processes start when there is work.
+            self._waiting[block] = self._pool.submit(_decode, self._dataset, choices, path)
 
     def _wait(self, block: int) -> Cache:
         try:

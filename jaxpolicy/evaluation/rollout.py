@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
-from jaxpolicy.core import chunking
+from jaxpolicy.core import chunking, interruption
 from jaxpolicy.core.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.core.types import Params, PolicySpec
 from jaxpolicy.evaluation.config import EvaluationConfig
@@ -259,6 +259,7 @@ def _run(
         steps: list[dict[str, Any]] = []
         ended = np.zeros(len(seeds), bool)
         while len(steps) < length and not ended.all():
+            interruption.check()
             observation = {k: np.asarray(v) for k, v in state.obs.items()}
             wanted = controller.act(observation)
             wanted = worlds.check_action(env.action_spec, wanted, seeds, len(steps))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from jaxpolicy.core import chunking, specs, versions
+from jaxpolicy.core import atomic, chunking, specs, versions
 from jaxpolicy.core.specs import ActionSpec, ArraySpec, InputError, PolicyManifest
 from jaxpolicy.core.types import PolicySpec
 from jaxpolicy.deploy import artefact
@@ -237,7 +237,8 @@ def _replacing(directory: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         new = temporary / "new"
         new.mkdir()
-        yield new
+        with atomic.unfinished(temporary):
+            yield new
         _swap(new, directory, temporary / "old")
     except OSError as e:
         raise InputError(f"{directory} cannot be written: {e}") from e

@@ -1,7 +1,6 @@
 """Stage 1: demonstrations of the scripted expert, and pictures of the worlds."""
 
 import dataclasses
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from jaxpolicy.collect import expert
 from jaxpolicy.core import json_file, schema
 from jaxpolicy.core.schema import InputError
 from jaxpolicy.core.types import Episode
-from jaxpolicy.data.formats import rlds_writer
+from jaxpolicy.data.formats.rlds_writer import Recording
 from jaxpolicy.pipeline import stages
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.pipeline.stages import PathLike, Progress
+from jaxpolicy.pipeline.tally import Tally
 from jaxpolicy.sim import gallery
 from jaxpolicy.training import prepare
 
@@ -35,6 +35,9 @@ def run(
 ) -> dict[str, Any]:
     """Records demonstrations into `<workdir>/dataset`, or reuses those of the same settings.
 
+    A collection that was killed goes on after the last batch that was finished, and ends with
+    the bits of an unbroken one.
+
     Returns:
       What collection.json says: attempts, successes, steps, seconds, settings.
 
@@ -54,13 +57,14 @@ def run(
                 "or delete it"
             )
         return found
-    start = time.perf_counter()
     env = stages.make_world(config.env)
-    counts = {"attempts": 0, "successes": 0, "steps": 0}
-    episodes = _counted(expert.collect(env, config.collect, progress), counts)
-    rlds_writer.write(directory, episodes, expert.dataset_spec(env), config.env.name)
-    ledger = {**counts, "seconds": time.perf_counter() - start, "settings": settings}
-    json_file.write(directory / COLLECTION, ledger)
+    spec = expert.dataset_spec(env)
+    with Recording(directory, spec, config.env.name, settings) as recording:
+        tally = Tally(recording, {"attempts": 0, "successes": 0, "steps": 0})
+        episodes = expert.collect(env, config.collect, progress, tally.begin, tally.reached)
+        recording.add(_counted(episodes, tally.counts))
+        ledger = {**tally.counts, "seconds": tally.seconds(), "settings": settings}
+        recording.finish({COLLECTION: json_file.text(ledger)})
     return ledger
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from jaxpolicy.core import interruption
 from jaxpolicy.core.schema import InputError
 from jaxpolicy.core.types import Episode
 from jaxpolicy.data import WRITERS, open_source
@@ -62,6 +63,7 @@ def _readable(
             yield _renamed(episode, times)
         if progress:
             progress(i + 1, len(source))
+        interruption.check()
 
 
 def _renamed(episode: Episode, times: Counter[str]) -> Episode:

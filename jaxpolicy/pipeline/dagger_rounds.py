@@ -1,8 +1,6 @@
 """The rounds of one DAgger run: label, aggregate, retrain, validate."""
 
 import dataclasses
-import itertools
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,15 @@ from jaxpolicy.collect.config import SEED_STRIDE, DaggerConfig
 from jaxpolicy.collect.dagger import Labelled, Round, Teacher
 from jaxpolicy.core import atomic, json_file, schema
 from jaxpolicy.core.schema import InputError
-from jaxpolicy.core.types import DatasetSpec, Episode
+from jaxpolicy.core.types import Episode
 from jaxpolicy.data.config import DataConfig, MixtureEntry
-from jaxpolicy.data.formats import rlds_writer
+from jaxpolicy.data.formats.rlds_writer import Recording
 from jaxpolicy.evaluation import plots, rollout
 from jaxpolicy.pipeline import evaluate, pooled, process, stages, sweep, train, words
 from jaxpolicy.pipeline.collect import COLLECTION
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.pipeline.stages import Log, PathLike, Progress
+from jaxpolicy.pipeline.tally import Tally
 from jaxpolicy.sim import streams
 from jaxpolicy.training import factory, prepare, run_directory
 
@@ -32,6 +31,7 @@ PLOT = "success.png"
 RESULT = "dagger.json"
 # A dataset of fewer steps is drawn from as if it had this share of all of them.
 _SMALLEST_SHARE = 1 / 512
+_COUNTS = ("episodes", "n_success", "steps", "labelled", "expert_steps")
 
 
 def run_path(directory: PathLike, number: int) -> Path:
@@ -54,6 +54,7 @@ def open_rounds(config: ExperimentConfig, directory: Path) -> dict[str, Any]:
     if found is None:
         return {"rounds": [], "best": None, "evaluations": {}}
     run_directory.check_same_config(config, found, directory)
+    run_directory.check_same_length(config, found, directory)
     wanted, there = _settings(config.dagger), found["settings"]
     wanted["betas"] = [labelling.beta(config.dagger, r["round"]) for r in found["rounds"]]
     there = there | {"betas": [r["beta"] for r in found["rounds"]]}
@@ -147,22 +148,36 @@ class Rounds:
     def _collect(
         self, path: Path, number: int, progress: Progress | None
     ) -> dict[str, Any]:
-        start, config = time.perf_counter(), self.config
+        config = self.config
         learner = factory.load_policy(run_path(self.directory, number - 1))
         first = config.seed * SEED_STRIDE + (number - 1) * config.dagger.episodes_per_round
         this = Round(number, labelling.beta(config.dagger, number), learner.step, first)
         world = stages.make_world(config.env)
         acting = _controller(learner, config.seed)
-        rolled = labelling.collect(world, self.teacher, acting, config.dagger, this, progress)
-        counts = {"episodes": 0, "n_success": 0, "steps": 0, "labelled": 0, "expert_steps": 0}
-        with atomic.new_directory(path) as folder:
-            name = f"dagger_round_{number}"
-            _write_episodes(folder, _counted(rolled, counts), labelling.dataset_spec(world), name)
-            told: dict[str, Any] = {"round": number, "beta": this.beta, **counts}
+        spec, settings = labelling.dataset_spec(world), self._label_settings(this)
+        with Recording(path, spec, f"dagger_round_{number}", settings) as recording:
+            tally = Tally(recording, dict.fromkeys(_COUNTS, 0))
+            marks = (tally.begin, tally.reached)
+            labels = (self.teacher, acting, config.dagger, this, progress)
+            recording.add(_counted(labelling.collect(world, *labels, *marks), tally.counts))
+            told: dict[str, Any] = {"round": number, "beta": this.beta, **tally.counts}
             told |= {"learner_step": learner.step, "operator": self.teacher.operator}
-            told["seconds"] = time.perf_counter() - start
-            json_file.write(folder / COLLECTION, told)
+            told["seconds"] = tally.seconds()
+            if recording.n_episodes:
+                recording.finish({COLLECTION: json_file.text(told)})
+            else:  # An expert that never intervened.
+                recording.discard()
+                json_file.write(path / COLLECTION, told)
         return told
+
+    def _label_settings(self, this: Round) -> dict[str, Any]:
+        """What decides the labelled episodes of a round."""
+        config = self.config
+        told = {"env": config.env, "dagger": config.dagger}
+        settings = {k: schema.to_mapping(v) for k, v in told.items()}
+        settings["dagger"].pop("rounds")
+        facts = {"operator": self.teacher.operator, "seed": config.seed}
+        return json_file.plain(settings | this._asdict() | facts)
 
     def _trained_on(self, rounds: Sequence[int]) -> ExperimentConfig:
         """The run that learns from the demonstrations and what `rounds` labelled."""
@@ -241,15 +256,6 @@ def _counted(rolled: Iterable[Labelled], counts: dict[str, int]) -> Iterator[Epi
         counts["expert_steps"] += episode.expert_steps
         counts["labelled"] += sum(map(len, episode.episodes))
         yield from episode.episodes
-
-
-def _write_episodes(
-    folder: Path, episodes: Iterator[Episode], spec: DatasetSpec, name: str
-) -> None:
-    """Writes them if there are any: an expert that never intervened leaves none."""
-    first = next(episodes, None)
-    if first is not None:
-        rlds_writer.write(folder, itertools.chain((first,), episodes), spec, name)
 
 
 def _validate(

@@ -9,6 +9,7 @@ from typing import Any
 from brax.envs.base import Env
 
 from jaxpolicy import sim
+from jaxpolicy.core import interruption
 from jaxpolicy.sim.config import EnvConfig
 
 __all__ = ["Log", "PathLike", "Progress", "StageProgress", "make_world", "no_progress"]
@@ -42,6 +43,7 @@ class Log:
         self, stage: str, tell: Callable[[Any], str], function: Callable[..., Any], *args: Any
     ) -> Any:
         """`function(*args)`, noted as `stage`."""
+        interruption.check()
         start = time.perf_counter()
         result = function(*args)
         self.rows.append((stage, time.perf_counter() - start, tell(result)))

@@ -97,7 +97,13 @@ def evaluate(
     workdir: PathLike,
     progress: StageProgress = no_progress,
 ) -> dict[str, Any]:
-    """Evaluates every run that has no success rate yet; see `read` for what is returned."""
+    """Evaluates every run that has no success rate yet; see `read` for what is returned.
+
+    Raises:
+      InputError: a run is not trained yet; nothing is done then.
+    """
+    for cell in cells(config):
+        _require_trained(Path(workdir) / cell.name)
     return _each(config, workdir, _evaluate, "evaluate", progress)
 
 
@@ -177,9 +183,7 @@ def _evaluate(cell: Cell, workdir: PathLike, progress: Progress | None = None) -
     """The run's result after evaluation, which an evaluated run has already."""
     directory = Path(workdir) / cell.name
     settings = json_file.plain(schema.to_mapping(cell.config))
-    found = json_file.read(directory / RESULT)
-    if not found:
-        raise InputError(f"{directory}: not trained yet; run launch.train first")
+    found = _require_trained(directory)
     if found["evaluation"] and found["config"] == settings:
         return found
     report, _ = evaluation.run(cell.config, directory, "jax", progress)
@@ -187,6 +191,14 @@ def _evaluate(cell: Cell, workdir: PathLike, progress: Progress | None = None) -
     return _save(
         directory, found | {"config": settings, "evaluation": {k: report[k] for k in keys}}
     )
+
+
+def _require_trained(directory: Path) -> dict[str, Any]:
+    """The result of a run that has one."""
+    found = json_file.read(directory / RESULT)
+    if not found:
+        raise InputError(f"{directory}: not trained yet; run launch.train first")
+    return found
 
 
 def _trained_as(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from brax.envs.base import Env
 from PIL import Image
 
 from jaxpolicy import sim
-from jaxpolicy.core import atomic
+from jaxpolicy.core import atomic, interruption
 from jaxpolicy.core.specs import IMAGE_PREFIX, InputError
 from jaxpolicy.sim import robots, streams, wrappers
 from jaxpolicy.sim.config import MODERATE, STRONG, EnvConfig
@@ -139,6 +139,7 @@ def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callabl
     def tell(thing: Any) -> Any:
         if progress is not None:
             progress(next(done), total)
+        interruption.check()
         return thing
 
     return tell

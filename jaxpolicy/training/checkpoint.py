@@ -8,9 +8,12 @@ directory. `checkpoints/best` is a link to the best step, for people; the librar
 `best_step`, which reads the metric stored in each checkpoint.
 """
 
+import contextlib
+import logging
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +22,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from jaxpolicy.core import atomic
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import OnlineState, Params, TrainState
 
@@ -47,7 +51,11 @@ class Checkpointer:
     def __init__(self, workdir: str | os.PathLike[str], max_to_keep: int = 1):
         """Opens (creates) `<workdir>/checkpoints`; removes unfinished checkpoints."""
         self._root = Path(workdir).resolve() / DIRECTORY
-        self._manager = ocp.CheckpointManager(self._root, options=_options(max_to_keep))
+        atomic.make_directory(self._root)
+        # Orbax tells every thread's traceback of one full disk; `_explained` says it once.
+        logging.getLogger("absl").addFilter(_is_not_orbax_failing)
+        with self._explained():
+            self._manager = ocp.CheckpointManager(self._root, options=_options(max_to_keep))
 
     def save(
         self, step: int, state: State, assets: Mapping[str, Any], score: float | None = None
@@ -67,7 +75,16 @@ class Checkpointer:
             assets=ocp.args.JsonSave(dict(assets)),
         )
         metrics = {_SCORE: _UNVALIDATED if score is None else float(score)}
-        self._manager.save(step, args=items, metrics=metrics, force=True)
+        with self._explained():
+            if step in self._manager.all_steps():
+                self._manager.wait_until_finished()
+                self._manager.delete(step)
+            self._manager.save(step, args=items, metrics=metrics, force=True)
+
+    def check(self) -> None:
+        """Raises InputError where a save under way has failed."""
+        with self._explained():
+            self._manager.check_for_errors()
 
     def latest_step(self) -> int | None:
         """Newest step saved, None without any."""
@@ -109,13 +126,50 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Waits for saves under way and points `checkpoints/best` at the best one."""
-        self._manager.wait_until_finished()
-        _link(self._root, self.best_step())
+        with self._explained():
+            self._manager.wait_until_finished()
+            _link(self._root, self.best_step())
 
     def close(self) -> None:
         """Waits as `wait` and frees the threads."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            with self._explained():
+                self._manager.close()
+            logging.getLogger("absl").removeFilter(_is_not_orbax_failing)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Failures of the file system in the block are InputErrors."""
+        try:
+            yield
+        except Exception as e:
+            reason = _reason(e)
+            if not reason:
+                raise
+            raise InputError(
+                f"{self._root}: a checkpoint could not be written: {reason}; those before it are "
+                "intact, and the same command goes on from the newest"
+            ) from e
+
+
+def _is_not_orbax_failing(record: logging.LogRecord) -> bool:
+    """Drops tracebacks that Orbax logs of what it raises besides."""
+    return not (record.levelno >= logging.ERROR and f"{os.sep}orbax{os.sep}" in record.pathname)
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the operating system said that made `error`, "" where it was something else."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        # TensorStore's errors have no type of their own.
+        found = re.search(r"os_error_code='(\d+)'", str(error))
+        if found:
+            return os.strerror(int(found[1]))
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _rest(state: State) -> dict[str, Any]:

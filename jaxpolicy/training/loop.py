@@ -10,6 +10,7 @@ unbroken one on the same number of devices.
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolicy.algorithms import finetune
-from jaxpolicy.core import schema
+from jaxpolicy.core import interruption, schema
+from jaxpolicy.core.interruption import Interrupted
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import Algorithm, Metrics, Params, PolicySpec, TrainState
 from jaxpolicy.data.loader import BatchLoader
@@ -58,6 +60,9 @@ __all__ = [
     "train",
     "use_scan",
 ]
+
+# Seconds that an interrupted run has to finish the updates under way, which it then saves.
+_SAVED_WITHIN_S = 30.0
 
 # (algorithm, policy_spec, params, step) -> numbers and videos, logged as "eval/<name>".
 EvaluateFn = Callable[[Algorithm, PolicySpec, Params, int], Mapping[str, float | Video]]
@@ -105,6 +110,7 @@ class Position(NamedTuple):
       step: updates done.
       best: best validation so far.
       stopped: patience has run out.
+      pending: what happens after this step (validation) was interrupted, and is to come.
       trend: of the metric that must not collapse.
       recoveries: divergences so far, oldest first.
     """
@@ -113,6 +119,7 @@ class Position(NamedTuple):
     step: int
     best: Best
     stopped: bool = False
+    pending: bool = False
     trend: Trend = Trend()
     recoveries: tuple[Recovery, ...] = ()
 
@@ -268,6 +275,7 @@ def _open(
     assets = {} if step is None else checkpointer.assets(step)
     if assets:
         _check_assets(config, data, assets, workdir)
+        run_directory.check_length(times.total, step or 0, workdir)
     n_recoveries = len(assets.get("recoveries", ()))
     algorithm = _make_algorithm(config, data, times, mesh, n_recoveries, step is None)
     shard = config.loop.shard_params
@@ -292,7 +300,22 @@ def _open(
         journal=told,
         evaluate=evaluate,
     )
-    return context, _restored(context, step)
+    position = _restored(context, step)
+    planned = assets.get("total_steps", times.total)
+    if planned == times.total:
+        return context, position
+    told.bar.note(schedule.describe_change(config, planned, times.total, position.step))
+    return context, _lengthened(position, planned, times.total)
+
+
+def _lengthened(position: Position, planned: int, total: int) -> Position:
+    """Where a run of `planned` updates stands that is to have `total`.
+
+    One that patience had ended, and that is asked for more, gets as many validations again.
+    """
+    if total <= planned or not position.stopped:
+        return position
+    return position._replace(stopped=False, best=position.best._replace(waited=0))
 
 
 def _make_algorithm(
@@ -391,13 +414,16 @@ def _run(context: Context, position: Position) -> tuple[Context, Position]:
 
 def _advance(context: Context, position: Position) -> Position:
     """Trains to the end; metrics are fetched one dispatch late, so devices never wait."""
+    if position.pending:
+        position = _handle_events(context, position._replace(pending=False))
     if position.stopped or position.step >= context.schedule.total:
         return position
     plan = schedule.dispatch_plan(context.schedule, position.step)
     told = context.journal
     waited = told.spent.get("data", 0.0)
     late: tuple[Feed, Any] | None = None
-    with inputs.Prefetcher(context.train_part.feeds(plan, context.mesh)) as ahead:
+    feeds = context.train_part.feeds(plan, context.mesh)
+    with inputs.Prefetcher(feeds) as ahead, interruption.patience() as grant:
         for feed in ahead:
             told.spent["data"] = waited + ahead.waited_s
             with told.timed("profile"):
@@ -407,6 +433,11 @@ def _advance(context: Context, position: Position) -> Position:
             if late:
                 position = _record(context, position, *late)
             late = feed, metrics
+            context.checkpointer.check()
+            # The first dispatch compiles; from now on there is something to save.
+            grant(_SAVED_WITHIN_S)
+            if interruption.requested() and not schedule.has_event(context.schedule, feed.stop):
+                _leave(context, _record(context, position, *late))
             if schedule.has_event(context.schedule, feed.stop):
                 # What is saved comes after metrics that were all looked at.
                 position = _record(context, position, *late)
@@ -459,8 +490,12 @@ def _handle_events(context: Context, position: Position) -> Position:
     config, times, step = context.config.loop, context.schedule, position.step
     score = None
     if schedule.is_due(step, times.eval_every, times.total):
-        with context.journal.timed("eval"):
-            values = _validate(context, position)
+        try:
+            with context.journal.timed("eval"):
+                values = _validate(context, position)
+        except Interrupted:
+            _leave(context, position._replace(pending=True))
+            raise
         score = _score(config, values)
         guard.check_finite({config.monitor: score}, step)
         trend = guard.watch(config.guard, position.trend, values, step)
@@ -470,10 +505,31 @@ def _handle_events(context: Context, position: Position) -> Position:
     improved = score is not None and position.best.step == step
     is_due = schedule.is_due(step, times.checkpoint_every, times.total)
     if improved or position.stopped or is_due:
-        with context.journal.timed("checkpoint"):
-            _check_params(context, position)
-            context.checkpointer.save(step, position.state, _assets(context, position), score)
+        _save(context, position, score)
+        interruption.check()
+    elif interruption.requested():
+        _leave(context, position)
     return position
+
+
+def _save(context: Context, position: Position, score: float | None = None) -> None:
+    with context.journal.timed("checkpoint"):
+        _check_params(context, position)
+        assets = _assets(context, position)
+        context.checkpointer.save(position.step, position.state, assets, score)
+
+
+def _leave(context: Context, position: Position) -> None:
+    """Saves where an interrupted run stands, and raises Interrupted.
+
+    Saving takes all hosts, and a signal may have come to one alone: then it only raises.
+    """
+    if jax.process_count() == 1:
+        with interruption.patience() as grant:
+            grant(math.inf)
+            _save(context, position)
+            context.checkpointer.wait()
+    interruption.check()
 
 
 def _check_params(context: Context, position: Position) -> None:
@@ -510,6 +566,7 @@ def _val_metrics(context: Context, params: Params) -> dict[str, float]:
     plan = [(s, min(part.size, n - s)) for s in range(0, n, part.size)]
     sums: list[Metrics] = []
     for feed in part.feeds(plan, context.mesh):
+        interruption.check()
         if part.scan:
             sums.append(part.program(params, part.arrays, feed.data, np.int32(feed.n)))
         else:
@@ -587,6 +644,7 @@ def _assets(context: Context, position: Position) -> dict[str, Any]:
         "total_steps": context.schedule.total,
         "best": position.best._asdict(),
         "stopped": position.stopped,
+        "pending": position.pending,
         "trend": position.trend._asdict(),
         "recoveries": [recovery._asdict() for recovery in position.recoveries],
         "streamed": _is_streamed(context.data),
@@ -600,6 +658,7 @@ def _position(state: TrainState, step: int, assets: Mapping[str, Any]) -> Positi
         step=step,
         best=Best(**assets["best"]),
         stopped=assets["stopped"],
+        pending=assets.get("pending", False),
         trend=guard.trend_from(assets.get("trend", {})),
         recoveries=guard.recoveries_from(assets.get("recoveries", ())),
     )

@@ -15,7 +15,10 @@ from jaxpolicy.training.config import TrainConfig
 __all__ = [
     "CONFIG_FILE",
     "FREE_KEYS",
+    "LENGTH_KEYS",
+    "check_length",
     "check_same_config",
+    "check_same_length",
     "check_writable",
     "differing_key",
     "versions",
@@ -44,6 +47,8 @@ FREE_KEYS = (
     "loop.tensorboard",
     "loop.wandb",
 )
+# How long a run is; it may go on for longer, see `check_length`.
+LENGTH_KEYS = ("loop.steps", "loop.epochs")
 _PACKAGES = ("jaxpolicy", "jax", "jaxlib", "flax", "optax", "numpy")
 _ABSENT = "<absent>"
 
@@ -51,11 +56,12 @@ _ABSENT = "<absent>"
 def check_writable(workdir: str | os.PathLike[str]) -> None:
     """Creates `workdir`; raises InputError where nothing can be written into it."""
     try:
-        os.makedirs(workdir, exist_ok=True)
+        atomic.make_directory(workdir)
         with tempfile.TemporaryFile(dir=workdir):
             pass
-    except OSError as e:
-        raise InputError(f"--workdir={os.fspath(workdir)} cannot be written: {e.strerror}") from e
+    except (OSError, InputError) as e:
+        reason = getattr(e, "strerror", "") or getattr(e.__cause__, "strerror", "")
+        raise InputError(f"--workdir={os.fspath(workdir)} cannot be written: {reason}") from e
 
 
 def write_config(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
@@ -76,10 +82,45 @@ def check_same_config(
     """
     if not assets:
         return
+    wanted, found = _both(config, assets)
+    _raise_if_other(
+        {k: v for k, v in wanted.items() if k not in LENGTH_KEYS},
+        {k: v for k, v in found.items() if k not in LENGTH_KEYS},
+        workdir,
+    )
+
+
+def check_same_length(
+    config: TrainConfig, assets: Mapping[str, Any], workdir: str | os.PathLike[str]
+) -> None:
+    """As `check_same_config`, of LENGTH_KEYS: for what must not go on for longer."""
+    wanted, found = _both(config, assets)
+    _raise_if_other(
+        {k: wanted[k] for k in LENGTH_KEYS}, {k: found[k] for k in LENGTH_KEYS}, workdir
+    )
+
+
+def check_length(total: int, done: int, workdir: str | os.PathLike[str]) -> None:
+    """Raises InputError where a run is to have `total` updates and has `done` more already."""
+    if total < done:
+        raise InputError(
+            f"{os.fspath(workdir)} holds a run of {done} updates and {total} are asked for; a run "
+            "may go on for longer (loop.steps, loop.epochs); for a shorter one use another "
+            "--workdir"
+        )
+
+
+def _both(config: TrainConfig, assets: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Comparable keys of what is wanted, and of what made a checkpoint."""
     # A key that did not exist when the checkpoint was made had its default.
     defaults = _comparable(schema.to_mapping(TrainConfig()))
     wanted = _comparable(schema.to_mapping(config))
-    found = defaults | _comparable(assets["config"])
+    return wanted, defaults | _comparable(assets["config"])
+
+
+def _raise_if_other(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], workdir: str | os.PathLike[str]
+) -> None:
     key = differing_key(wanted, found)
     if key:
         raise InputError(

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from jaxpolicy.data.loader import BatchLoader
 from jaxpolicy.training import inputs
-from jaxpolicy.training.config import LoopConfig
+from jaxpolicy.training.config import LoopConfig, TrainConfig
 from jaxpolicy.training.prepare import Prepared
 
 __all__ = [
     "Schedule",
+    "describe_change",
     "dispatch_plan",
     "has_event",
     "is_due",
@@ -52,6 +53,14 @@ def make_schedule(config: LoopConfig, data: Prepared, evaluates: bool = False) -
     size = inputs.stack_size(data.train_loader, min(config.steps_per_dispatch, total))
     validates = evaluates or data.val_loader is not None
     return Schedule(total, every if validates else 0, checkpoint_every, size)
+
+
+def describe_change(config: TrainConfig, planned: int, total: int, step: int) -> str:
+    """One line about a run of `planned` updates that goes on from `step` to `total`."""
+    rate = config.optimizer.schedule
+    follows = "" if rate == "constant" else f"; the learning rate is that of a {rate} schedule over"
+    follows += f" {total} updates from there on" if follows else ""
+    return f"{total} updates instead of {planned}: goes on from update {step}{follows}"
 
 
 def n_val_batches(config: LoopConfig, loader: BatchLoader) -> int:

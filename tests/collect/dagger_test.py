@@ -46,10 +46,10 @@ class Still:
         return np.zeros((self.n, 3), np.float32)
 
 
-def roll(beta, learner=None, teacher=None, config=CONFIG, number=2, first=0):
+def roll(beta, learner=None, teacher=None, config=CONFIG, number=2, first=0, **marks):
     this = Round(number, beta, 450, first)
     teacher = Teacher(teacher or Towards(), "anna")
-    return list(dagger.collect(world(), teacher, learner or Still(), config, this))
+    return list(dagger.collect(world(), teacher, learner or Still(), config, this, **marks))
 
 
 # ------------------------------------------------------------------ schedules
@@ -132,6 +132,18 @@ def test_batch_changes_nothing():
         (a,), (b,) = one.episodes, other.episodes
         assert a.metadata == b.metadata
         np.testing.assert_array_equal(a.action, b.action)
+
+
+def test_a_round_goes_on_where_it_was_left():
+    marks = []
+    whole = roll(beta=0.5, reached=marks.append)
+    # Six episodes in batches of four.
+    assert marks == [(4, 4), (8, 6)]
+    rest = roll(beta=0.5, begin=marks[0])
+    assert [r.episodes[0].metadata for r in rest] == [r.episodes[0].metadata for r in whole[4:]]
+    for one, other in zip(rest, whole[4:], strict=True):
+        np.testing.assert_array_equal(one.episodes[0].action, other.episodes[0].action)
+    assert roll(beta=0.5, begin=marks[-1]) == []
 
 
 def test_starts_are_those_of_no_demonstration():

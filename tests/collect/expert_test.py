@@ -237,3 +237,18 @@ def test_lift_demonstrations_hold_the_cube_and_see_it():
         images = episode.observation["image/wrist"]
         assert len(images) == len(episode)
         assert (images[0] != images[-1]).any()
+
+
+def test_a_collection_goes_on_where_it_was_left():
+    marks = []
+    env, config = world(), CONFIG
+    whole = []
+    for episode in expert.collect(env, config, reached=marks.append):
+        whole.append(episode)
+    # Six successes of batches of four: the first leaves four.
+    assert marks[0] == (4, 4)
+    rest = list(expert.collect(env, config, begin=marks[0]))
+    assert len(rest) == len(whole) - 4
+    for a, b in zip(rest, whole[4:], strict=True):
+        assert_same(a, b)
+    assert list(expert.collect(env, config, begin=marks[-1])) == []

@@ -122,19 +122,20 @@ def test_unwritable_places_are_named(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
-def test_what_was_made_in_vain_goes_and_the_rest_stays(tmp_path):
-    (tmp_path / "there" / "before").mkdir(parents=True)
-    run = tmp_path / "there" / "new" / "run"
-    before = atomic.folders(run)
-    (run / "a" / "b").mkdir(parents=True)
-    (run.parent / "kept").mkdir()
-    (run.parent / "kept" / "file").write_text("")
-    atomic.remove_empty(run, before)
-    assert not run.exists()
-    assert (run.parent / "kept" / "file").exists()
-    assert (tmp_path / "there" / "before").exists()
-    (run / "c").mkdir(parents=True)
-    (run.parent / "kept" / "file").unlink()
-    (run.parent / "kept").rmdir()
-    atomic.remove_empty(run, before)
-    assert os.listdir(tmp_path / "there") == ["before"]
+def test_folders_that_nobody_wrote_into_are_removed(tmp_path):
+    (tmp_path / "there").mkdir()
+    atomic.make_directory(tmp_path / "there" / "a" / "b")
+    atomic.make_directory(tmp_path / "c")
+    (tmp_path / "c" / "file").write_text("x")
+    atomic.remove_empty()
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["c", "file", "there"]
+
+
+def test_what_is_unfinished_can_be_discarded(tmp_path):
+    with atomic.new_directory(tmp_path / "kept") as folder:
+        (folder / "a").write_text("x")
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    with atomic.unfinished(lost):
+        atomic.discard()
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]

@@ -43,9 +43,14 @@ def fork(name: str, *args: str, cwd: Path) -> subprocess.CompletedProcess:
 @functools.cache
 def zygote() -> subprocess.Popen:
     """The process that launchers are forked from, one for each test process."""
+    return start_zygote()
+
+
+def start_zygote(**variables: str) -> subprocess.Popen:
+    """A process that launchers are forked from, with more environment variables."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-m", "tests.launch.zygote"]
-    server = subprocess.Popen(command, cwd=ROOT, env=environment(), **pipes)
+    server = subprocess.Popen(command, cwd=ROOT, env=environment() | variables, **pipes)
     atexit.register(server.communicate)
     return server
 

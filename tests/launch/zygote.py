@@ -10,6 +10,7 @@ a fresh process is: nothing here starts a thread, touches a device or defines a 
 import gc
 import json
 import os
+import pathlib
 import runpy
 import sys
 
@@ -19,10 +20,12 @@ from launch import cli  # noqa: F401
 
 def become(request: dict) -> None:
     """Makes this process the launcher; it ends by SystemExit or an exception."""
+    if "pid" in request:
+        pathlib.Path(request["pid"]).write_text(f"{os.getpid()}\n")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), descriptor)
-    os.chdir(request["cwd"])
+    os.chdir(request.get("cwd", "."))
     sys.argv = [request["module"], *request["args"]]
     if request["module"].endswith(".py"):
         sys.path.insert(0, request["cwd"])

@@ -89,8 +89,20 @@ def test_success_is_measured_once(swept, monkeypatch):
 
 def test_evaluating_before_training(tmp_path, swept):
     config = experiment(seeds=2, dataset=str(swept[0] / "dataset"))
-    with pytest.raises(InputError, match="not trained yet"):
+    with pytest.raises(InputError, match="seed_0: not trained yet"):
         sweep.evaluate(config, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluating_a_sweep_that_is_not_finished_does_nothing(swept, monkeypatch):
+    workdir, _ = swept
+
+    def evaluate(*arguments):
+        raise AssertionError("a run was evaluated")
+
+    monkeypatch.setattr(evaluation, "run", evaluate)
+    with pytest.raises(InputError, match="seed_3: not trained yet"):
+        sweep.evaluate(experiment(seeds=4), workdir)
 
 
 def test_the_gate_asks_for_the_pooled_success(swept, monkeypatch):

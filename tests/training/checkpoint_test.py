@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -169,3 +170,77 @@ def test_missing_checkpoints_are_named(tmp_path):
     with pytest.raises(InputError, match=r"no checkpoint '7'; there are best, latest, \[10\]"):
         checkpoint.resolve_step(tmp_path, 7)
     assert checkpoint.latest_assets(tmp_path) == {"step": 10}
+
+
+# ------------------------------------------------------------------ full disks
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of three megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as e:
+        pytest.skip(f"cannot mount a small file system: {e}")
+    if done.returncode:
+        pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def incompressible(step):
+    """A state of about 1.2 MB."""
+    noise = np.random.default_rng(step).normal(size=300_000).astype(np.float32)
+    return TrainState(jnp.int32(step), {"w": jnp.asarray(noise)}, (), jax.random.key(step))
+
+
+def test_a_full_disk_stops_the_run_and_spares_what_was_saved(small_disk, capfd):
+    keeper = Checkpointer(small_disk, 2)
+    for step in (1, 2, 3):
+        keeper.save(step, incompressible(step), {"step": step})
+    with pytest.raises(InputError, match="could not be written: No space left on device"):
+        keeper.wait()
+    keeper.close()
+    assert "Traceback" not in capfd.readouterr().err
+    again = Checkpointer(small_disk, 2)
+    assert again.latest_step() == 2
+    fixtures.assert_same_bits(again.params(2, incompressible(2).params), incompressible(2).params)
+    again.close()
+
+
+def test_a_save_that_fails_later_is_found_by_looking(tmp_path, monkeypatch):
+    keeper = Checkpointer(tmp_path)
+    keeper.check()
+
+    def fail():
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")
+
+    monkeypatch.setattr(keeper._manager, "check_for_errors", fail)
+    with pytest.raises(InputError, match="checkpoints: a checkpoint could not .*: No space left"):
+        keeper.check()
+    keeper.close()
+
+
+def test_other_failures_are_not_taken_for_a_full_disk(tmp_path, monkeypatch):
+    keeper = Checkpointer(tmp_path)
+
+    def fail():
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(keeper._manager, "check_for_errors", fail)
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        keeper.check()
+    keeper.close()
+
+
+def test_a_step_may_be_saved_again(tmp_path):
+    keeper = Checkpointer(tmp_path)
+    keeper.save(10, make_state(1), {"step": 10})
+    keeper.save(10, make_state(2), {"step": 11}, 0.5)
+    keeper.wait()
+    fixtures.assert_same_bits(keeper.restore(10, like()), make_state(2))
+    assert keeper.assets(10) == {"step": 11}
+    keeper.close()

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy.core import interruption
 from jaxpolicy.core.specs import InputError
-from jaxpolicy.training import checkpoint, factory, journal, loop, metrics, prepare
+from jaxpolicy.training import checkpoint, factory, guard, journal, loop, metrics, prepare
 from jaxpolicy.training.guard import DivergenceError, GuardConfig, Recovery
 from tests.training import fixtures
 
@@ -400,7 +401,7 @@ def test_bookkeeping_may_change_on_resume(tmp_path):
     [
         (lambda c: fixtures.change(c, "network", hidden=8), "network.hidden is 16 there and 8 now"),
         (lambda c: dataclasses.replace(c, seed=7), "seed is 0 there and 7 now"),
-        (lambda c: fixtures.change(c, "loop", steps=99), "loop.steps is 12 there and 99 now"),
+        (lambda c: fixtures.change(c, "loop", patience=9), "loop.patience is 0 there and 9 now"),
     ],
 )
 def test_another_configuration_is_refused(tmp_path, unbroken_copy, change, key):
@@ -485,3 +486,111 @@ def test_a_run_keeps_the_order_of_its_samples(mode):
     loop._check_order(data, {"streamed": mode == "stream"})
     with pytest.raises(InputError, match="samples would come in another order; resume with"):
         loop._check_order(data, {"streamed": mode != "stream"})
+
+
+# ------------------------------------------------------------------ longer runs
+
+
+def test_a_finished_run_goes_on_for_longer(tmp_path, capsys):
+    fixtures.train(fixtures.config(), tmp_path)
+    result = fixtures.train(fixtures.config(steps=20, progress=True), tmp_path)
+    assert (result.resumed_from, result.step) == (12, 20)
+    steps = [r["step"] for r in metrics.read(tmp_path) if "train/loss" in r]
+    assert steps == [4, 8, 12, 16, 20]
+    assert json.loads((tmp_path / "config.json").read_text())["loop"]["steps"] == 20
+    told = [line for line in capsys.readouterr().err.splitlines() if "instead of" in line]
+    assert told == [
+        "20 updates instead of 12: goes on from update 12; the learning rate is that of a cosine "
+        "schedule over 20 updates from there on"
+    ]
+
+
+def test_with_a_constant_rate_a_longer_run_is_the_unbroken_one(tmp_path):
+    constant = fixtures.change(fixtures.config(), "optimizer", schedule="constant")
+    longer = fixtures.change(constant, "loop", steps=20)
+    fixtures.train(constant, tmp_path / "grown")
+    grown = fixtures.train(longer, tmp_path / "grown")
+    whole = fixtures.train(longer, tmp_path / "whole")
+    fixtures.assert_same_bits(grown.state, whole.state)
+    assert grown.best_step == whole.best_step
+
+
+def test_a_run_cannot_become_shorter_than_it_is(tmp_path, unbroken_copy):
+    with pytest.raises(InputError, match="holds a run of 12 updates and 8 are asked for"):
+        fixtures.train(fixtures.config(steps=8), unbroken_copy)
+
+
+def test_who_was_out_of_patience_gets_as_much_again(tmp_path):
+    # The score gets worse at every validation, so patience ends after two more.
+    def worse(algorithm, policy_spec, params, step):
+        return {"score": float(step)}
+
+    settings = {"eval_every": 4, "monitor": "eval/score", "patience": 2}
+    first = fixtures.train(fixtures.config(steps=40, **settings), tmp_path, evaluate=worse)
+    assert (first.step, first.stopped_early) == (12, True)
+    again = fixtures.train(fixtures.config(steps=40, **settings), tmp_path, evaluate=worse)
+    assert again.step == 12
+    more = fixtures.train(fixtures.config(steps=44, **settings), tmp_path, evaluate=worse)
+    assert (more.resumed_from, more.step, more.best_step) == (12, 20, 4)
+
+
+# ------------------------------------------------------------------ interruptions
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    """A signal that comes when it is called for."""
+    state = interruption._State()
+    monkeypatch.setattr(interruption, "_STATE", state)
+    return state
+
+
+def signalled_at(signals, at, during):
+    """An in-loop evaluation in which a signal comes at step `at`."""
+
+    def evaluate(algorithm, policy_spec, params, step):
+        if step == at:
+            signals.signum = 2
+        if during:
+            interruption.check()
+        return {}
+
+    return evaluate
+
+
+@pytest.mark.parametrize("during", [True, False])
+def test_an_interrupted_validation_is_made_up_for(tmp_path, signals, during):
+    watch = signalled_at(signals, 0, during)
+    whole = fixtures.train(fixtures.config(), tmp_path / "whole", evaluate=watch)
+    watch = signalled_at(signals, 8, during)
+    with pytest.raises(interruption.Interrupted):
+        fixtures.train(fixtures.config(), tmp_path / "broken", evaluate=watch)
+    signals.signum = 0
+    watch = signalled_at(signals, 0, during)
+    again = fixtures.train(fixtures.config(), tmp_path / "broken", evaluate=watch)
+    assert again.resumed_from == 8
+    fixtures.assert_same_bits(again.state, whole.state)
+    fixtures.assert_same_bits(again.params, whole.params)
+    assert again.best_step == whole.best_step
+    assert without_times(tmp_path / "broken") == without_times(tmp_path / "whole")
+
+
+def test_an_interrupted_dispatch_is_saved(tmp_path, signals, monkeypatch):
+    config = fixtures.config(steps=24, eval_every=12)
+    whole = fixtures.train(config, tmp_path / "whole")
+    real = guard.check_finite
+
+    def look(rows, step):
+        signals.signum = 2 if step == 0 else signals.signum
+        real(rows, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "check_finite", look)
+        with pytest.raises(interruption.Interrupted):
+            fixtures.train(config, tmp_path / "broken")
+    signals.signum = 0
+    again = fixtures.train(config, tmp_path / "broken")
+    assert 0 < again.resumed_from < 24
+    assert again.resumed_from % 12
+    fixtures.assert_same_bits(again.state, whole.state)
+    assert again.best_step == whole.best_step

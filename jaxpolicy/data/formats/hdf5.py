@@ -174,7 +174,14 @@ def _run(request: str) -> tuple[list[str], str]:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            command, input=request, capture_output=True, text=True, check=False, env=environment
+            command,
+            input=request,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            # Else Ctrl-C on the terminal would look as if the file had ended it.
+            start_new_session=True,
         )
     except OSError as e:
         raise InputError(f"cannot start {command[0]} to check HDF5 files: {e.strerror}") from e

@@ -5,13 +5,14 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxpolicy.core import atomic
+from jaxpolicy.core import atomic, json_file
 from jaxpolicy.core.specs import ArraySpec, InputError, is_camera
 from jaxpolicy.core.types import DatasetSpec, Episode
 from jaxpolicy.data import images
@@ -22,9 +23,11 @@ from jaxpolicy.data.formats.features import STEPS, Feature
 from jaxpolicy.data.formats.rlds_names import METADATA, OBSERVATION, VARIATION, feature_name
 from jaxpolicy.data.source import check_episode
 
-__all__ = ["write"]
+__all__ = ["Recording", "write"]
 
 _SPLIT = "train"
+_PART = "part.json"
+_ENCODING, _QUALITY, _SHARD_MB = "jpeg", 95, 256
 _METADATA_TEXT = ("episode_id", "collection_method", "operator", "source", "robot", "task")
 _METADATA_NUMBERS = {
     "has_success": "bool",
@@ -46,9 +49,9 @@ def write(
     episodes: Iterable[Episode],
     spec: DatasetSpec,
     name: str,
-    image_encoding: str = "jpeg",
-    quality: int = 95,
-    shard_mb: int = 256,
+    image_encoding: str = _ENCODING,
+    quality: int = _QUALITY,
+    shard_mb: int = _SHARD_MB,
 ) -> int:
     """Writes `episodes` as an RLDS directory that TFDS reads; returns how many.
 
@@ -68,26 +71,115 @@ def write(
     Raises:
       InputError: names the episode and key that do not match `spec`, or the path.
     """
-    _check_name(name)
     if image_encoding not in images.ENCODINGS:
         raise InputError(
             f"image encoding must be one of {images.ENCODINGS}, got '{image_encoding}'"
         )
-    if len({feature_name(k) for k in spec.keys}) < len(spec.keys):
-        raise InputError(f"observation keys {spec.keys} collide when '/' becomes '_'")
+    _check_names(name, spec)
     encoder = _Encoder(spec, image_encoding, quality)
     with atomic.new_directory(path) as directory:
         with _Shards(directory, shard_mb * 2**20) as shards, encoder:
             for episode in episodes:
                 shards.add(encoder(episode))
-        if not shards.lengths:
-            raise InputError(f"{os.fspath(path)}: there are no episodes to write")
-        _rename_shards(shards, directory, name)
-        _write_descriptions(directory, _info(name, shards), spec, image_encoding)
+        _describe(path, shards, directory, name, spec, image_encoding)
         return sum(shards.lengths)
 
 
-def _check_name(name: str) -> None:
+class Recording(contextlib.AbstractContextManager):
+    """What `write` writes, by a program that may be killed and go on later.
+
+    Until it is finished everything is in a hidden folder beside `path`. What was added before
+    the last `commit` is safe; what was added after it is dropped by the next Recording of the
+    same path. Ids of episodes are compared with those of this process alone.
+
+    Attributes:
+      told: what the last `commit` was given, {} in the beginning.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], spec: DatasetSpec, name: str, settings: Mapping
+    ):
+        """Begins, or goes on.
+
+        Args:
+          path: new folder (or an empty one).
+          spec, name: see `write`.
+          settings: what decides the episodes, as JSON reads back.
+
+        Raises:
+          InputError: what was begun there has other settings, or nothing can be written.
+        """
+        _check_names(name, spec)
+        self._path, self._spec, self._name = pathlib.Path(path), spec, name
+        self._settings = settings
+        self._directory = self._path.with_name(f".{self._path.name}.part")
+        atomic.require_free(self._path)
+        found = json_file.read(self._directory / _PART)
+        if found is not None and found["settings"] != settings:
+            raise InputError(
+                f"{self._directory} holds the beginning of a dataset of other settings; give "
+                "the same settings, give another place, or delete it"
+            )
+        if found is None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            atomic.make_directory(self._directory)
+        self.told: dict[str, Any] = found["told"] if found else {}
+        self._shards = _Shards(self._directory, _SHARD_MB * 2**20)
+        if found:
+            _undo_names(self._directory, name)
+            self._shards.go_on(found["lengths"], found["size"], found["n_bytes"])
+        self._encoder = _Encoder(spec, _ENCODING, _QUALITY)
+
+    def add(self, episodes: Iterable[Episode]) -> None:
+        """Writes episodes; `commit` may be called while they are made."""
+        try:
+            for episode in episodes:
+                self._shards.add(self._encoder(episode))
+        except OSError as e:
+            raise InputError(f"{self._path}: cannot write: {e.strerror}") from e
+
+    def commit(self, told: Mapping[str, Any]) -> None:
+        """All that was added is safe, and so is what is `told` about it."""
+        self.told = dict(told)
+        state = {"settings": self._settings, "told": self.told, **self._shards.state()}
+        json_file.write(self._directory / _PART, state)
+
+    def finish(self, files: Mapping[str, str]) -> None:
+        """Makes `path` of it, with some more text files by name.
+
+        Raises:
+          InputError: there are no episodes, or the folder cannot be written.
+        """
+        self._shards.close()
+        try:
+            _describe(self._path, self._shards, self._directory, self._name, self._spec, _ENCODING)
+            for name, text in files.items():
+                atomic.write_text(self._directory / name, text)
+            os.replace(self._directory, self._path)
+            atomic.remove(self._path / _PART)
+        except OSError as e:
+            raise InputError(f"{self._path}: cannot write: {e.strerror}") from e
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes so far."""
+        return sum(self._shards.lengths)
+
+    def discard(self) -> None:
+        """Removes all that was begun."""
+        self._shards.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __exit__(self, *_: object) -> None:
+        # What matters is closed by then; a disk that is full is full here too.
+        with contextlib.suppress(OSError):
+            self._shards.close()
+        self._encoder.__exit__()
+
+
+def _check_names(name: str, spec: DatasetSpec) -> None:
+    if len({feature_name(k) for k in spec.keys}) < len(spec.keys):
+        raise InputError(f"observation keys {spec.keys} collide when '/' becomes '_'")
     if not (name.isidentifier() and name.isascii() and name[0].isalpha()):
         raise InputError(
             f"dataset name '{name}' must be a letter followed by letters, digits and underscores"
@@ -105,7 +197,7 @@ class _Shards(contextlib.AbstractContextManager):
 
     def add(self, payload: bytes) -> None:
         if self._file is None or self._file.tell() > self._limit:
-            self._close()
+            self.close()
             self._file = open(self.path(len(self.lengths)), "wb")
             self.lengths.append(0)
         tfrecord.write(self._file, payload)
@@ -115,13 +207,47 @@ class _Shards(contextlib.AbstractContextManager):
     def path(self, i: int) -> pathlib.Path:
         return self._directory / f"shard-{i}"
 
-    def _close(self) -> None:
+    def state(self) -> dict[str, Any]:
+        """Where it stands, for `go_on`; all of it is on disk."""
+        if self._file is None:
+            return {"lengths": self.lengths, "size": 0, "n_bytes": self.n_bytes}
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"lengths": self.lengths, "size": self._file.tell(), "n_bytes": self.n_bytes}
+
+    def go_on(self, lengths: Sequence[int], size: int, n_bytes: int) -> None:
+        """Continues where `state` was; what was written since is dropped."""
+        self.lengths, self.n_bytes = list(lengths), n_bytes
+        for path in self._directory.iterdir():
+            if path.name not in {_PART, *(f"shard-{i}" for i in range(len(lengths)))}:
+                path.unlink()
+        if lengths:
+            os.truncate(self.path(len(lengths) - 1), size)
+            self._file = open(self.path(len(lengths) - 1), "ab")
+
+    def close(self) -> None:
+        """Closes the last file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
+
+
+def _describe(
+    path: str | os.PathLike[str],
+    shards: _Shards,
+    directory: pathlib.Path,
+    name: str,
+    spec: DatasetSpec,
+    encoding: str,
+) -> None:
+    """Makes a dataset of shards that are complete."""
+    if not shards.lengths:
+        raise InputError(f"{os.fspath(path)}: there are no episodes to write")
+    _write_descriptions(directory, _info(name, shards), spec, encoding)
+    _rename_shards(shards, directory, name)
 
 
 def _rename_shards(shards: _Shards, directory: pathlib.Path, name: str) -> None:
@@ -129,6 +255,13 @@ def _rename_shards(shards: _Shards, directory: pathlib.Path, name: str) -> None:
     n = len(shards.lengths)
     for i in range(n):
         os.replace(shards.path(i), directory / f"{name}-{_SPLIT}.tfrecord-{i:05d}-of-{n:05d}")
+
+
+def _undo_names(directory: pathlib.Path, name: str) -> None:
+    """Undoes `_rename_shards`, where a program was killed during or after it."""
+    for path in directory.glob(f"{name}-{_SPLIT}.tfrecord-*-of-*"):
+        number = int(path.name.split("-")[-3])
+        os.replace(path, directory / f"shard-{number}")
 
 
 def _info(name: str, shards: _Shards) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 import dataclasses
+import errno
 import gc
 import json
+import os
 import weakref
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from tensorflow_datasets.core import example_parser
 from tensorflow_datasets.core import features as tfds_features
 
+from jaxpolicy.core import atomic
 from jaxpolicy.core.specs import InputError
 from jaxpolicy.core.types import DatasetSpec
 from jaxpolicy.data import open_source
@@ -179,3 +182,69 @@ def test_options_are_checked(tmp_path):
     twins = tuple(dataclasses.replace(first, name=n) for n in ("image/a_b", "image/a/b"))
     with pytest.raises(InputError, match="collide"):
         rlds_writer.write(tmp_path / "d", [], DatasetSpec(twins, SPEC.action), "lift")
+
+
+SETTINGS = {"seed": 0}
+
+
+def recording(path, settings=SETTINGS):
+    return rlds_writer.Recording(path, SPEC, "tiny", settings)
+
+
+def files(path):
+    return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+def test_a_recording_that_was_killed_ends_with_the_same_bits(tmp_path):
+    everything = [make_episode(i) for i in range(6)]
+    rlds_writer.write(tmp_path / "whole", everything, SPEC, "tiny")
+    with recording(tmp_path / "parts") as part:
+        part.add(everything[:2])
+        part.commit({"done": 2})
+        part.add(everything[2:4])  # Killed before these were committed.
+    assert not (tmp_path / "parts").exists()
+    with recording(tmp_path / "parts") as part:
+        assert (part.told, part.n_episodes) == ({"done": 2}, 2)
+        part.add(everything[2:])
+        part.finish({"more.json": "{}"})
+    assert files(tmp_path / "parts") == files(tmp_path / "whole") | {"more.json": b"{}"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["parts", "whole"]
+
+
+def test_a_recording_killed_while_it_gets_its_names_is_not_lost(tmp_path, monkeypatch):
+    everything = [make_episode(i) for i in range(3)]
+    rlds_writer.write(tmp_path / "whole", everything, SPEC, "tiny")
+    with recording(tmp_path / "parts") as part:
+        part.add(everything)
+        part.commit({"done": 3})
+        monkeypatch.setattr(atomic, "write_text", fail)
+        with pytest.raises(KeyboardInterrupt):
+            part.finish({"more.json": "{}"})
+    monkeypatch.undo()
+    with recording(tmp_path / "parts") as part:
+        assert part.n_episodes == 3
+        part.finish({})
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def fail(path, text):
+    del path, text
+    raise KeyboardInterrupt
+
+
+def test_a_recording_of_other_settings_is_refused(tmp_path):
+    with recording(tmp_path / "parts") as part:
+        part.add([make_episode(0)])
+        part.commit({})
+    with pytest.raises(InputError, match="beginning of a dataset of other settings"):
+        recording(tmp_path / "parts", {"seed": 1})
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
+    def full(file, payload):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tfrecord, "write", full)
+    with recording(tmp_path / "parts") as part:
+        with pytest.raises(InputError, match="parts: cannot write: No space left on device"):
+            part.add([make_episode(0)])
