@@ -74,6 +74,7 @@ def _read(holder: flags.FlagHolder) -> Any:
 
 def run(main: Callable[[], int]) -> None:
     """Parses flags, calls `main` and exits with the code it returns."""
+    interruption.watch()
     for name in sorted({"config", "workdir"} & set(flags.FLAGS)):
         # Makes --help of the launcher show what is defined here.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])

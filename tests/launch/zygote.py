@@ -14,6 +14,7 @@ import pathlib
 import runpy
 import sys
 
+from jaxpolicy.core import interruption
 from jaxpolicy.pipeline import dagger, run  # noqa: F401  what all launchers import
 from launch import cli, show  # noqa: F401
 
@@ -25,6 +26,7 @@ def become(request: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), descriptor)
+    interruption.watch()  # As launch does where it is started by "python -m".
     sys.argv = [request["module"], *request["args"]]
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
