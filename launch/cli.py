@@ -6,6 +6,7 @@ to go on).
 """
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -35,6 +36,8 @@ __all__ = [
 BAD_INPUT = 1
 USAGE = 2
 GATE_NOT_PASSED = 3
+# No user's mistake, and nothing that a traceback would explain.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def define_workdir() -> flags.FlagHolder:
@@ -94,6 +97,11 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
             code = main()
     except InputError as e:
         _stop(BAD_INPUT, str(e))
+    except OSError as e:
+        if e.errno not in _FULL:
+            raise
+        where = f"{e.filename}: " if e.filename else ""
+        _stop(BAD_INPUT, f"{where}cannot write: {e.strerror}; what was finished before is intact")
     sys.exit(code)
 
 

@@ -282,6 +282,8 @@ def main() -> int:
     cold = Forks(start_zygote(JAX_ENABLE_COMPILATION_CACHE="false"))
     wrong += start_up(options.moments, rng, root)
     say(f"start-up: {options.moments} interruptions, {len(wrong)} wrong")
+    for line in wrong:
+        say(f"  WRONG {line}")
     for name in options.stages.split(","):
         trial = Trial(name, root, warm, cold)
         codes, found = trial.run(options.moments, rng)
