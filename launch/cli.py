@@ -6,6 +6,7 @@ to go on).
 """
 
 import difflib
+import errno
 import os
 import re
 import shlex
@@ -37,6 +38,8 @@ __all__ = [
 BAD_INPUT = 1
 USAGE = 2
 GATE_NOT_PASSED = 3
+# No user's mistake, and nothing that a traceback would explain.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull", "-?")
 _OVERRIDE = "--config."
@@ -120,6 +123,11 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
         # Whoever read the output has seen enough of it (`| head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as e:
+        if e.errno not in _FULL:
+            raise
+        where = f"{e.filename}: " if e.filename else ""
+        _stop(BAD_INPUT, f"{where}cannot write: {e.strerror}; what was finished before is intact")
     sys.exit(code)
 
 

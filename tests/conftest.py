@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import signal
 import sys
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -47,6 +48,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_ROOT / ".cache" / "bytecode"))
 sys.dont_write_bytecode = False
 sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+
+
+# A shell ignores SIGINT for what it runs in the background, and so would what tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -224,10 +224,13 @@ class MetricsWriter:
     ) -> None:
         """One row of numbers, and what there is to see."""
         row = {k: float(v) for k, v in values.items()}
-        for sink in self._sinks:
-            sink.write(step, row)
-            if videos:
-                sink.show(step, videos)
+        try:
+            for sink in self._sinks:
+                sink.write(step, row)
+                if videos:
+                    sink.show(step, videos)
+        except OSError as e:
+            raise InputError(f"metrics of step {step}: cannot write: {e.strerror}") from e
 
     def close(self) -> None:
         """Flushes and closes all sinks."""

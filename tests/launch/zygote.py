@@ -14,6 +14,7 @@ import pathlib
 import runpy
 import sys
 
+from jaxpolicy.core import interruption
 from jaxpolicy.pipeline import console, dagger, design, run  # noqa: F401  what launchers import
 from launch import cli  # noqa: F401
 
@@ -26,6 +27,7 @@ def become(request: dict) -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(request.get("cwd", "."))
+    interruption.watch()  # As launch does where it is started by "python -m".
     sys.argv = [request["module"], *request["args"]]
     if request["module"].endswith(".py"):
         sys.path.insert(0, request["cwd"])
