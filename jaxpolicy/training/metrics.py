@@ -5,10 +5,12 @@ All survive a kill: a resumed run drops what lies beyond the step it restored, s
 step is there once.
 """
 
+import errno
 import io
 import json
 import os
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -125,6 +127,7 @@ class TensorBoard:
         """See Sink."""
         del config
         directory = str(Path(workdir) / "tensorboard")
+        threading.excepthook = _not_of_full_disks
         self._board = SummaryWriter(directory, purge_step=step + 1 if step else None, flush_secs=10)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -146,6 +149,13 @@ class TensorBoard:
     def close(self) -> None:
         """Flushes and closes the files."""
         self._board.close()
+
+
+def _not_of_full_disks(found: threading.ExceptHookArgs) -> None:
+    """For threading.excepthook: TensorBoard's thread is not the one to tell of a full disk."""
+    full = isinstance(found.exc_value, OSError) and found.exc_value.errno == errno.ENOSPC
+    if not full:
+        threading.__excepthook__(found)
 
 
 def encode_gif(video: Video) -> bytes:
@@ -234,8 +244,14 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Flushes and closes all sinks."""
+        failed: list[OSError] = []
         for sink in self._sinks:
-            sink.close()
+            try:
+                sink.close()
+            except OSError as e:
+                failed.append(e)
+        if failed:
+            raise InputError(f"metrics: cannot write: {failed[0].strerror}") from failed[0]
 
 
 def open_writer(
