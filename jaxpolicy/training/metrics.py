@@ -128,10 +128,18 @@ class TensorBoard:
         del config
         directory = str(Path(workdir) / "tensorboard")
         threading.excepthook = _not_of_full_disks
-        self._board = SummaryWriter(directory, purge_step=step + 1 if step else None, flush_secs=10)
+        self._board = SummaryWriter(
+            directory,
+            # Its thread dies where a disk is full, and who waits for room in the queue hangs.
+            max_queue=10_000,
+            purge_step=step + 1 if step else None,
+            flush_secs=10,
+        )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """A point on each curve."""
+        if not self._board.file_writer.event_writer._worker.is_alive():  # noqa: SLF001
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
