@@ -118,16 +118,16 @@ def _guarded(main: Callable[[], int], argv: Sequence[str]) -> None:
                 _enable_cache()
             code = main()
     except InputError as e:
+        _end_if_full(e, str(e))
         _stop(BAD_INPUT, str(e))
     except BrokenPipeError:
         # Whoever read the output has seen enough of it (`| head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as e:
-        if e.errno not in _FULL:
-            raise
         where = f"{e.filename}: " if e.filename else ""
-        _stop(BAD_INPUT, f"{where}cannot write: {e.strerror}; what was finished before is intact")
+        _end_if_full(e, f"{where}cannot write: {e.strerror}; what was finished before is intact")
+        raise
     sys.exit(code)
 
 
@@ -137,6 +137,17 @@ def _enable_cache() -> None:
 
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     enable_compilation_cache(root / "jaxpolicy" / "xla")
+
+
+def _end_if_full(error: BaseException, message: str) -> None:
+    """Where a disk is full, ends at once: what runs at exit would fail to write once more."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "errno", None) not in _FULL:
+        cause = cause.__cause__
+    if cause is not None:
+        sys.stderr.write(f"error: {' '.join(message.split())}\n")
+        sys.stderr.flush()
+        os._exit(BAD_INPUT)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -146,12 +146,12 @@ class Checkpointer:
             yield
         except Exception as e:
             reason = _reason(e)
-            if not reason:
+            if reason is None:
                 raise
             raise InputError(
-                f"{self._root}: a checkpoint could not be written: {reason}; those before it are "
-                "intact, and the same command goes on from the newest"
-            ) from e
+                f"{self._root}: a checkpoint could not be written: {reason.strerror}; those before "
+                "it are intact, and the same command goes on from the newest"
+            ) from reason
 
 
 def _is_not_orbax_failing(record: logging.LogRecord) -> bool:
@@ -159,17 +159,17 @@ def _is_not_orbax_failing(record: logging.LogRecord) -> bool:
     return not (record.levelno >= logging.ERROR and f"{os.sep}orbax{os.sep}" in record.pathname)
 
 
-def _reason(error: BaseException | None) -> str:
-    """What the operating system said that made `error`, "" where it was something else."""
+def _reason(error: BaseException | None) -> OSError | None:
+    """What the operating system said that made `error`, None where it was something else."""
     while error is not None:
         if isinstance(error, OSError) and error.strerror:
-            return error.strerror
+            return error
         # TensorStore's errors have no type of their own.
         found = re.search(r"os_error_code='(\d+)'", str(error))
         if found:
-            return os.strerror(int(found[1]))
+            return OSError(int(found[1]), os.strerror(int(found[1])))
         error = error.__cause__ or error.__context__
-    return ""
+    return None
 
 
 def _rest(state: State) -> dict[str, Any]:

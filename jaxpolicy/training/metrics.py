@@ -5,10 +5,12 @@ All survive a kill: a resumed run drops what lies beyond the step it restored, s
 step is there once.
 """
 
+import errno
 import io
 import json
 import os
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -125,10 +127,19 @@ class TensorBoard:
         """See Sink."""
         del config
         directory = str(Path(workdir) / "tensorboard")
-        self._board = SummaryWriter(directory, purge_step=step + 1 if step else None, flush_secs=10)
+        threading.excepthook = _not_of_full_disks
+        self._board = SummaryWriter(
+            directory,
+            # Its thread dies where a disk is full, and who waits for room in the queue hangs.
+            max_queue=10_000,
+            purge_step=step + 1 if step else None,
+            flush_secs=10,
+        )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """A point on each curve."""
+        if not self._board.file_writer.event_writer._worker.is_alive():  # noqa: SLF001
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -146,6 +157,13 @@ class TensorBoard:
     def close(self) -> None:
         """Flushes and closes the files."""
         self._board.close()
+
+
+def _not_of_full_disks(found: threading.ExceptHookArgs) -> None:
+    """For threading.excepthook: TensorBoard's thread is not the one to tell of a full disk."""
+    full = isinstance(found.exc_value, OSError) and found.exc_value.errno == errno.ENOSPC
+    if not full:
+        threading.__excepthook__(found)
 
 
 def encode_gif(video: Video) -> bytes:
@@ -234,8 +252,14 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Flushes and closes all sinks."""
+        failed: list[OSError] = []
         for sink in self._sinks:
-            sink.close()
+            try:
+                sink.close()
+            except OSError as e:
+                failed.append(e)
+        if failed:
+            raise InputError(f"metrics: cannot write: {failed[0].strerror}") from failed[0]
 
 
 def open_writer(

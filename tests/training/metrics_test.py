@@ -162,3 +162,14 @@ def test_weights_and_biases_is_optional(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"loop.wandb needs a package; pip install .*wandb"):
         open_writer(tmp_path, wandb="grasping")
+
+
+def test_tensorboard_whose_thread_died_of_a_full_disk_does_not_hang(tmp_path, monkeypatch):
+    settings = fixtures.config(tensorboard=True)
+    writer = metrics.open_writer(settings, tmp_path)
+    board = writer._sinks[0]._board.file_writer.event_writer
+    monkeypatch.setattr(board._worker, "is_alive", lambda: False)
+    with pytest.raises(InputError, match="metrics of step 3: cannot write: No space left"):
+        writer.write(3, {"train/loss": 1.0})
+    monkeypatch.undo()
+    writer.close()
