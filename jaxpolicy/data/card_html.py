@@ -8,12 +8,16 @@ from typing import Any
 __all__ = ["page"]
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ddd}
+:root{color-scheme:light dark;--mute:light-dark(#555,#9aa0a6);
+--line:light-dark(#ddd,#3a3f44);--warn:light-dark(#fff4d6,#4a3a08)}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;
+color:light-dark(#222,#e4e6e8);background:light-dark(#fff,#16181a);overflow-wrap:anywhere}
+.scroll{overflow-x:auto;overflow-wrap:normal}img{max-width:100%;height:auto}
+h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid var(--line)}
 table{border-collapse:collapse;margin:.5em 0}td,th{padding:.15em .8em .15em 0;text-align:left}
-th{font-weight:600;color:#555}td.n{text-align:right;font-variant-numeric:tabular-nums}
-figure{display:inline-block;margin:0 1em 1em 0}figcaption{font-size:.8em;color:#555}
-.warning{background:#fff4d6;border-left:4px solid #e0a800;padding:.3em .8em;margin:.4em 0}
+th{font-weight:600;color:var(--mute)}td.n{text-align:right;font-variant-numeric:tabular-nums}
+figure{display:inline-block;margin:0 1em 1em 0}figcaption{font-size:.8em;color:var(--mute)}
+.warning{background:var(--warn);border-left:4px solid #e0a800;padding:.3em .8em;margin:.4em 0}
 svg{display:block}svg rect{fill:#4477aa}
 """
 
@@ -26,7 +30,8 @@ def page(card: Mapping[str, Any], pictures: Sequence[Mapping[str, str]]) -> str:
       pictures: camera, episode, task and JPEG data in base64, episode by episode.
     """
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Dataset card</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width'><title>Dataset card</title>"
         f"<style>{_STYLE}</style><h1>Dataset card</h1>",
         "".join(f"<p class=warning>{_text(w)}</p>" for w in card["warnings"]),
         _summary(card),
@@ -52,7 +57,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Cells are HTML already."""
     top = "".join(f"<th>{_text(h)}</th>" for h in head)
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f"<div class=scroll><table><tr>{top}</tr>{body}</table></div>"
 
 
 def _cell(value: Any) -> str:

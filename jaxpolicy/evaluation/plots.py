@@ -219,20 +219,12 @@ def _paths(paths: np.ndarray, success: np.ndarray) -> bytes:
 def _latency(latency_ms: dict[str, Any], config: EvaluationConfig) -> bytes:
     figure, axes = _figure("Time per decision, one robot", "milliseconds", "decisions")
     axes.hist(latency_ms["samples"], bins=30, color=BLUE, alpha=0.8)
-    for name in ("p50", "p95", "p99"):
-        axes.axvline(latency_ms[name], color=RED, lw=0.8, ls="--")
-        axes.annotate(
-            name,
-            (latency_ms[name], 0.97),
-            xycoords=("data", "axes fraction"),
-            fontsize=7,
-            rotation=90,
-            va="top",
-            ha="right",
-        )
-    # Beside the title, where no percentile's name can lie.
-    limit = f"limit {config.max_latency_ms:g} ms"
-    axes.set_title(f"Time per decision, one robot ({limit})", fontsize=10)
+    # In a legend, since percentiles may lie as close together as they like.
+    for name, style in (("p50", "-"), ("p95", "--"), ("p99", ":")):
+        label = f"{name} {latency_ms[name]:.3g} ms"
+        axes.axvline(latency_ms[name], color=RED, lw=1, ls=style, label=label)
+    axes.plot([], [], " ", label=f"limit {config.max_latency_ms:g} ms")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return _png(figure)
 
 
