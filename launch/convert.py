@@ -24,12 +24,13 @@ OUTPUT = flags.DEFINE_string("output", None, "New folder, or file for robomimic.
 
 def main() -> int:
     """Converts and prints how many episodes were written."""
+    from jaxpolicy.core.counting import counted
     from jaxpolicy.pipeline import console, convert
 
     config = cli.config_from(CONFIG)
     with console.bars() as bar:
         n, left_out = convert.run(config, TO.value, OUTPUT.value, bar("convert"))
-    console.text(f"{n} episodes written, {len(left_out)} left out")
+    console.text(f"{counted(n, 'episode')} written, {len(left_out)} left out")
     for index, why in left_out.items():
         console.text(f"  {index}: {why}")
     console.paths([Path(OUTPUT.value)])

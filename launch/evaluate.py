@@ -42,7 +42,7 @@ def main() -> int:
     config = cli.config_from(CONFIG, WORKDIR.value)
     if OFFLINE.value or FINAL.value:
         rows = evaluate.offline_errors(config, WORKDIR.value, FINAL.value)
-        console.offline_table(rows)
+        console.offline_table(rows, "test" if FINAL.value else "validation")
         console.element_table(rows)
         console.text(f"page: {evaluate.offline_path(WORKDIR.value, FINAL.value)}")
         return 0

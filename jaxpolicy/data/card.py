@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from jaxpolicy.core import atomic
+from jaxpolicy.core.counting import counted
 from jaxpolicy.core.normalization import NormStats
 from jaxpolicy.core.specs import FROM_DATA, InputError, camera_names, is_camera
 from jaxpolicy.core.types import DatasetSpec, Episode
@@ -187,7 +188,7 @@ def _warnings(facts: Facts, card: Mapping[str, Any]) -> Iterator[str]:
     """What somebody should look at before training."""
     counts = facts.counts
     if counts["corrupt"]:
-        yield f"{counts['corrupt']} episodes could not be read and are set aside"
+        yield f"set aside as unreadable: {counted(counts['corrupt'], 'episode')}"
     if counts["kept"] < counts["found"] / 2:
         yield f"more than half of the episodes were dropped ({counts['kept']} of {counts['found']})"
     if min(counts["val"], counts["test"]) == 0:

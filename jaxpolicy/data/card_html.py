@@ -73,13 +73,14 @@ def _summary(card: Mapping[str, Any]) -> str:
     rate = "unknown" if success["rate"] is None else f"{success['rate']:.1%}"
     hours = "" if card["hours"] is None else f", {card['hours']:.2f} h at {card['control_hz']:g} Hz"
     cameras = ", ".join(f"{c} {h} x {w}" for c, (h, w, _) in card["cameras"].items()) or "none"
+    unsaid = f" ({success['unknown']:,} without a flag)" if success["unknown"] else ""
     rows = [
         ("Episodes found", f"{counts['found']:,}"),
         ("kept", f"{counts['kept']:,}"),
         ("train, val, test", f"{counts['train']:,}, {counts['val']:,}, {counts['test']:,}"),
         ("Steps", f"{counts['steps']:,}{hours}"),
         ("Length", f"{lengths['min']} to {lengths['max']}, median {lengths['median']:g}"),
-        ("Success of all found", f"{rate} ({success['unknown']:,} do not say)"),
+        ("Success of all found", rate + unsaid),
         ("Tasks", f"{card['tasks']['n']:,}"),
         ("Cameras", cameras),
         ("Action", f"{card['action_kind']}"),

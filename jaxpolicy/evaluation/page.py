@@ -5,6 +5,8 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxpolicy.core.counting import counted
+
 __all__ = ["PLOTS", "SHEETS", "document", "image", "render", "table", "text"]
 
 _STYLE = """
@@ -91,7 +93,8 @@ def _subtitle(report: Mapping[str, Any]) -> str:
     names = ("policy", "checkpoint", "dataset_hash")
     told = [f"{n.replace('_', ' ')} {report[n]}" for n in names if report[n]]
     seeds = [e["seed"] for e in report["episodes"]]
-    told.append(f"{len(seeds)} episodes from held-out seeds {min(seeds)} to {max(seeds)}")
+    n = counted(len(seeds), "episode")
+    told.append(f"{n} from held-out seeds {min(seeds)} to {max(seeds)}")
     return ", ".join(told)
 
 

@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from jaxpolicy.core.counting import counted
 from jaxpolicy.core.specs import ArraySpec
 from jaxpolicy.evaluation.offline import ActionErrors
 from jaxpolicy.evaluation.offline_page import element_rows, unit_of
@@ -94,8 +95,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     console.print(grid, highlight=False)
 
 
-def offline_table(rows: Mapping[str, ActionErrors]) -> None:
-    """Prints the policy's errors beside those of the baselines."""
+def offline_table(rows: Mapping[str, ActionErrors], part: str = "validation") -> None:
+    """Prints the policy's errors beside those of the baselines, on a part of the data."""
     units = list(next(iter(rows.values())).mae)
     names = [f"mean |error| ({unit_of(u)})" for u in units]
     body = [
@@ -103,7 +104,7 @@ def offline_table(rows: Mapping[str, ActionErrors]) -> None:
         for name, e in rows.items()
     ]
     header = ("predictor", "MSE / variance", *names, "steps")
-    table("Action errors on the validation part", header, body)
+    table(f"Action errors on the {part} part", header, body)
 
 
 def element_table(rows: Mapping[str, ActionErrors]) -> None:
@@ -198,7 +199,7 @@ def gains_table(groups: Sequence[Mapping[str, Any]]) -> None:
 
 def overview_tables(overview: process.Overview) -> None:
     """Prints what the fields of a dataset become, and what the policy would see."""
-    title = f"{overview.path}: {overview.format}, {overview.n_episodes} episodes"
+    title = f"{overview.path}: {overview.format}, {counted(overview.n_episodes, 'episode')}"
     if overview.layout:
         table(title, ("field", "of a step", "becomes", "because"), overview.layout.rows)
     table("What the policy sees", ("array", "shape", "dtype", "unit"), _seen(overview))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxpolicy.core.counting import counted
 from jaxpolicy.core.specs import ArraySpec, PolicyManifest
 from jaxpolicy.data.process import Processed
 from jaxpolicy.data.splits import PARTS
@@ -10,7 +11,6 @@ from jaxpolicy.evaluation import offline
 from jaxpolicy.training import loop
 
 __all__ = [
-    "counted",
     "tell_collect",
     "tell_evaluate",
     "tell_export",
@@ -89,11 +89,6 @@ def _pace(per_second: float) -> str:
     return f" at {per_second:.2g}/s" if per_second < 10.0 else f" at {per_second:.0f}/s"
 
 
-def counted(n: int, noun: str) -> str:
-    """'1 episode', '12 episodes'."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def tell_evaluate(evaluated: tuple[Mapping[str, Any], Any]) -> str:
     """One line about an evaluation."""
     told = evaluated[0]
@@ -165,6 +160,6 @@ def tell_round(told: Mapping[str, Any]) -> tuple[str, ...]:
 def tell_labelled(told: Mapping[str, Any]) -> str:
     """One line about what a round of DAgger labelled."""
     return (
-        f"{told['labelled']} steps of {told['episodes']} episodes, of which "
+        f"{counted(told['labelled'], 'step')} of {counted(told['episodes'], 'episode')}, of which "
         f"{told['n_success']} succeeded; beta {told['beta']:.2g}"
     )

@@ -458,7 +458,7 @@ def test_an_unreadable_episode_is_quarantined_with_the_reason(tmp_path):
     assert bad.why.startswith("shard-1: corrupt")
     assert processed.counts["kept"] == 5
     card = json.loads((tmp_path / "a" / "card.json").read_text())
-    assert card["warnings"][0] == "1 episodes could not be read and are set aside"
+    assert card["warnings"][0] == "set aside as unreadable: 1 episode"
     with pytest.raises(InputError, match=r"shard-1: corrupt.*; repair the data or set"):
         process.process(source, STRICT, tmp_path / "b")
     assert not (tmp_path / "b").exists()
