@@ -17,6 +17,7 @@ __all__ = [
     "make_parent",
     "new_directory",
     "new_file",
+    "point",
     "remove",
     "remove_empty",
     "require_free",
@@ -130,6 +131,20 @@ def remove(path: PathLike) -> None:
         return
     except OSError as e:
         raise InputError(f"{os.fspath(path)}: cannot delete: {e.strerror}") from e
+
+
+def point(link: PathLike, target: PathLike) -> None:
+    """Makes `link` a relative link to `target`, in one step, whatever was there.
+
+    A folder there is one that a copy made of a link, by following it.
+    """
+    link = pathlib.Path(link)
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    temporary = link.with_name(f".{os.getpid()}.{link.name}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(temporary, link)
 
 
 def append_line(path: PathLike, line: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from jaxpolicy.collect.config import MAX_SEED
 from jaxpolicy.collect.dagger import Teacher
-from jaxpolicy.core import json_file
+from jaxpolicy.core import atomic, json_file
 from jaxpolicy.core.schema import InputError
 from jaxpolicy.evaluation import rollout
 from jaxpolicy.pipeline import dagger_rounds, gate, pooled, stages, sweep
@@ -140,7 +140,7 @@ def _result(
         json_file.write(root / RUNS, told)
         best = max(runs, key=lambda r: r["rounds"][r["best"]]["validation"]["success_rate"])
         dagger_rounds.plot(root, [r["rounds"] for r in runs if r["values"] == groups[0]["values"]])
-        sweep.point(root / BEST, run_path(root / best["name"], best["best"]))
+        atomic.point(root / BEST, run_path(root / best["name"], best["best"]))
         paths.append(root / RUNS)
     else:
         paths.append(root / RESULT)

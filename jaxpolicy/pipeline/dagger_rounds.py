@@ -110,7 +110,7 @@ class Rounds:
         found["settings"] = _settings(self.config.dagger)
         found["best"] = _best(found["rounds"])
         json_file.write(self.directory / RESULT, found)
-        sweep.point(self.directory / BEST, run_path(self.directory, found["best"]))
+        atomic.point(self.directory / BEST, run_path(self.directory, found["best"]))
 
     def _round(self, number: int, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         told = self._label(number) if number else self._demonstrations()

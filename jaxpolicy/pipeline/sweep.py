@@ -33,7 +33,7 @@ from jaxpolicy.pipeline.stages import Log, PathLike, Progress, StageProgress, no
 from jaxpolicy.training import checkpoint, online, prepare, run_directory
 from jaxpolicy.training.config import TrainConfig
 
-__all__ = ["evaluate", "link", "point", "read", "run", "share", "train"]
+__all__ = ["evaluate", "link", "read", "run", "share", "train"]
 
 RESULT = "result.json"
 SWEEP = "sweep.json"
@@ -154,12 +154,6 @@ def link(path: Path, target: Path) -> None:
         path.symlink_to(os.path.relpath(target, path.parent))
 
 
-def point(link: Path, target: Path) -> None:
-    """Makes `link` a relative link to `target`, whatever it pointed to."""
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(target, link.parent))
-
-
 def _train(cell: Cell, workdir: PathLike, progress: Progress | None = None) -> dict:
     """The run's result after training, which a finished run has already."""
     directory = Path(workdir) / cell.name
@@ -239,5 +233,5 @@ def _write(config: ExperimentConfig, workdir: PathLike) -> dict[str, Any]:
     found = pooled.summarize(rows, config.loop.monitor_mode)
     found = {"name": config.name, "monitor": config.loop.monitor} | found
     json_file.write(Path(workdir) / SWEEP, found)
-    point(Path(workdir) / BEST, Path(workdir) / found["best"])
+    atomic.point(Path(workdir) / BEST, Path(workdir) / found["best"])
     return found

@@ -119,8 +119,6 @@ class Checkpointer:
         for step in self._manager.all_steps():
             if step > after:
                 self._manager.delete(step)
-        if self.latest_step() is None:
-            (self._root / BEST).unlink(missing_ok=True)
         _link(self._root, self.best_step())
         return self.latest_step()
 
@@ -235,13 +233,11 @@ def _restore_params(manager: ocp.CheckpointManager, step: int, like: Params) -> 
 
 
 def _link(root: Path, step: int | None) -> None:
-    """Points root/best at root/<step>, atomically."""
-    if step is None:
-        return
-    temporary = root / f".{BEST}.{os.getpid()}.tmp"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(str(step))
-    os.replace(temporary, root / BEST)
+    """Points root/best at root/<step>; without one there is no such link."""
+    if step is not None:
+        atomic.point(root / BEST, root / str(step))
+    elif (root / BEST).is_symlink():
+        (root / BEST).unlink()
 
 
 def resolve_step(workdir: str | os.PathLike[str], which: str | int = BEST) -> int:

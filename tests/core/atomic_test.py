@@ -139,3 +139,16 @@ def test_what_is_unfinished_can_be_discarded(tmp_path):
     with atomic.unfinished(lost):
         atomic.discard()
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_link_takes_the_place_of_what_a_copy_made_of_it(tmp_path):
+    (tmp_path / "20").mkdir()
+    for _ in range(2):
+        atomic.point(tmp_path / "best", tmp_path / "20")
+        assert os.readlink(tmp_path / "best") == "20"
+    (tmp_path / "best").unlink()
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "file").write_text("a copy that followed the link")
+    atomic.point(tmp_path / "best", tmp_path / "20")
+    assert os.readlink(tmp_path / "best") == "20"
+    assert sorted(os.listdir(tmp_path)) == ["20", "best"]
