@@ -1,6 +1,7 @@
 """Variants of an experiment -> the ConfigDict that `--config=FILE:VARIANT` names."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Mapping
 
 import ml_collections
@@ -40,5 +41,9 @@ def select_task(methods: Mapping[str, Method], variant: str) -> ml_collections.C
     name, _, kind = variant.partition(":")
     if name not in tasks.TASKS:
         known = ", ".join(f"':{task}'" for task in tasks.TASKS)
-        raise InputError(f"--config: give a task after the file, one of {known}; got ':{name}'")
+        close = difflib.get_close_matches(name, tasks.TASKS, n=1)
+        hint = f"; did you mean ':{close[0]}'?" if close else ""
+        raise InputError(
+            f"--config: give a task after the file, one of {known}; got ':{name}'{hint}"
+        )
     return select({k: method(tasks.TASKS[name]) for k, method in methods.items()}, kind)

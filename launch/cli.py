@@ -47,9 +47,15 @@ _OVERRIDE = "--config."
 
 def define_workdir() -> flags.FlagHolder:
     """--workdir, the run directory."""
-    return flags.DEFINE_string(
+    holder = flags.DEFINE_string(
         "workdir", None, "Run directory: everything the run writes goes there.", required=True
     )
+    flags.register_validator("workdir", _is_path, "is empty; is a shell variable not set?")
+    return holder
+
+
+def _is_path(value: str | None) -> bool:
+    return value != ""
 
 
 def define_config(required: bool = True) -> flags.FlagHolder:

@@ -101,7 +101,7 @@ def load(text: str) -> dict[str, Any]:
         found = _experiment(path, variant)
     except InputError:
         raise
-    except Exception as e:  # the file is the user's, and so is whatever it raises
+    except (Exception, SystemExit) as e:  # the file is the user's, and so is whatever it raises
         raise InputError(f"--config={name}: {_place(e, path)}{type(e).__name__}: {e}") from e
     mapping = found.to_dict() if hasattr(found, "to_dict") else found
     if not isinstance(mapping, dict):
@@ -117,7 +117,7 @@ def _experiment(path: Path, variant: str) -> Any:
     return function(variant) if variant else function()
 
 
-def _place(error: Exception, path: Path) -> str:
+def _place(error: BaseException, path: Path) -> str:
     """'line 3: ', the last line of the file that had a part in an error."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: "

@@ -14,6 +14,8 @@ env.randomization, min_success.
 
 from absl import flags
 
+from jaxpolicy.core.schema import InputError
+
 from . import cli
 
 WORKDIR = cli.define_workdir()
@@ -40,6 +42,7 @@ def main() -> int:
     from jaxpolicy.pipeline import console, evaluate, gate, grid, sweep, words
 
     config = cli.config_from(CONFIG, WORKDIR.value)
+    _check_flags(grid.is_sweep(config))
     if OFFLINE.value or FINAL.value:
         rows = evaluate.offline_errors(config, WORKDIR.value, FINAL.value)
         console.offline_table(rows, "test" if FINAL.value else "validation")
@@ -60,6 +63,21 @@ def main() -> int:
     reasons = gate.success_reasons(config, rate)
     console.gate(reasons)
     return cli.GATE_NOT_PASSED if reasons else 0
+
+
+def _check_flags(is_sweep: bool) -> None:
+    """Raises InputError where a flag would be without effect."""
+    offline = OFFLINE.value or bool(FINAL.value)
+    others = {"--policy": POLICY.value != "jax", "--name": bool(NAME.value)}
+    given = [flag for flag, is_given in others.items() if is_given]
+    if offline and given:
+        raise InputError(f"{given[0]} is for success in closed loop: leave --offline out")
+    if is_sweep and (offline or given):
+        given = given or ["--offline"]
+        raise InputError(
+            f"{WORKDIR.value} is a sweep, and {given[0]} is for one run: give one of its runs, "
+            f"e.g. --workdir={WORKDIR.value}/best"
+        )
 
 
 if __name__ == "__main__":

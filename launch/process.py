@@ -50,7 +50,11 @@ def main() -> int:
 def _confirm() -> None:
     if YES.value or not sys.stdin.isatty():
         return
-    if input("Is that right? [Y/n] ").strip().lower() not in ("", "y", "yes"):
+    try:
+        answer = input("Is that right? [Y/n] ")
+    except EOFError:
+        answer = "no"
+    if answer.strip().lower() not in ("", "y", "yes"):
         raise InputError(
             "nothing was written; state camera_keys, action_keys or proprio_keys in "
             "--config.data and look again with --dry_run"

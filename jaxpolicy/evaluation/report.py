@@ -20,7 +20,7 @@ from jaxpolicy.evaluation.config import EvaluationConfig
 from jaxpolicy.evaluation.rollout import Rollouts
 from jaxpolicy.sim.render import pictures
 
-__all__ = ["Facts", "build", "keep_larger", "write"]
+__all__ = ["Facts", "build", "keep_earlier", "write"]
 
 REPORT = "report.json"
 PAGE = "report.html"
@@ -39,6 +39,7 @@ class Facts:
       checkpoint: step or path of the parameters, "" where there are none.
       dataset_hash: of the training data, "" where there is none.
       latency_ms: from `latency.measure`, None where not measured.
+      world: settings of the world, empty where they are not known.
       rates_over_seeds: success rates of the same recipe trained with several seeds, this
         one among them.
     """
@@ -47,6 +48,7 @@ class Facts:
     checkpoint: str = ""
     dataset_hash: str = ""
     latency_ms: Mapping[str, Any] | None = None
+    world: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rates_over_seeds: tuple[float, ...] = ()
 
 
@@ -75,6 +77,7 @@ def build(rollouts: Rollouts, facts: Facts, config: EvaluationConfig) -> dict[st
         "dataset_hash": facts.dataset_hash or None,
         "checkpoint": facts.checkpoint or None,
         "versions": versions.of(_PACKAGES),
+        "world": dict(facts.world),
     }
     report["not_measured"] = _reasons(report)
     report["episodes"] = _episodes(rollouts, categories)
@@ -105,15 +108,26 @@ def write(
     return report
 
 
-def keep_larger(directory: str | os.PathLike[str], n_episodes: int) -> Path | None:
-    """Moves a report of more than `n_episodes` aside, into a folder named by how many.
+def keep_earlier(
+    directory: str | os.PathLike[str], n_episodes: int, world: Mapping[str, Any] | None = None
+) -> Path | None:
+    """Moves a report of more than `n_episodes`, or of another world, aside.
+
+    Args:
+      directory: of the report.
+      n_episodes: of the one that takes its place.
+      world: settings of the world that one is of, as `Facts.world`.
 
     Returns:
       That folder, None where there is no such report.
     """
     directory = Path(directory)
     before = json_file.read(directory / REPORT)
-    if not isinstance(before, Mapping) or before.get("n_episodes", 0) <= n_episodes:
+    if not isinstance(before, Mapping):
+        return None
+    there = before.get("world")
+    is_other = bool(there and world) and there != json_file.plain(world)
+    if before.get("n_episodes", 0) <= n_episodes and not is_other:
         return None
     kept = _free(directory / EARLIER / f"{before['n_episodes']}_episodes")
     atomic.make_directory(kept)

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 from brax.envs.base import Env
 
-from jaxpolicy.core import atomic, json_file
+from jaxpolicy.core import atomic, json_file, schema
 from jaxpolicy.core.specs import PREVIOUS_ACTION, InputError
 from jaxpolicy.data import cache, mixture
 from jaxpolicy.deploy.runtime import PolicyRuntime
@@ -18,7 +18,7 @@ from jaxpolicy.evaluation.offline_page import Compared
 from jaxpolicy.pipeline import process, stages
 from jaxpolicy.pipeline.experiment import ExperimentConfig
 from jaxpolicy.pipeline.stages import PathLike, Progress
-from jaxpolicy.training import factory, prepare
+from jaxpolicy.training import factory, online, prepare
 from jaxpolicy.training.factory import LoadedPolicy
 from jaxpolicy.training.prepare import Opened
 
@@ -51,7 +51,8 @@ def run(
 ) -> tuple[dict[str, Any], rollout.Rollouts]:
     """Closed-loop success on held-out starts, with a report.
 
-    A report of more episodes that is there already is moved aside, see `report.keep_larger`.
+    A report of more episodes, or of another world, that is there already is moved aside, see
+    `report.keep_earlier`.
 
     Args:
       config: world and number of episodes.
@@ -74,13 +75,15 @@ def run(
     _check_world(config, env, loaded)
     driver = controller(loaded, workdir, policy, config.seed)
     rollouts = rollout.evaluate(env, driver, config.evaluation, progress)
-    kept = report.keep_larger(directory, len(rollouts.seeds))
+    world = json_file.plain(schema.to_mapping(config.env))
+    kept = report.keep_earlier(directory, len(rollouts.seeds), world)
     if kept is not None:
-        logging.warning("the report of more episodes that was here is kept in %s", kept)
+        logging.warning("the earlier report, of more episodes or another world, is in %s", kept)
     facts = report.Facts(
         policy=policy,
         checkpoint=str(loaded.step),
         dataset_hash=loaded.dataset_hash,
+        world=world,
         latency_ms=_latency(loaded, workdir, policy, rollouts, config.seed),
     )
     return report.write(directory, rollouts, facts, config.evaluation), rollouts
@@ -153,6 +156,8 @@ def offline_errors(
         of the same name.
       unlock_reason: where given, the locked test part is used and the reading recorded.
     """
+    if online.is_online(config):
+        raise InputError(f"'{config.algorithm}' learned in a world: there are no recorded actions")
     compared = _compare_all(config, workdir, unlock_reason)
     table: dict[str, offline.ActionErrors] = {}
     for found in compared:

@@ -45,6 +45,8 @@ class ExperimentConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0.0 <= self.min_success <= 1.0:
+            raise InputError(f"config.min_success must be in [0, 1], got {self.min_success}")
         if self.seeds < 1:
             raise InputError(f"config.seeds must be at least 1, got {self.seeds}")
 

@@ -134,7 +134,7 @@ def _add_entry(registry: Registry[Any], entry: metadata.EntryPoint) -> None:
         return
     try:
         part = entry.load()
-    except Exception as e:  # whatever the code of others raises
+    except (Exception, SystemExit) as e:  # whatever the code of others raises
         raise InputError(
             f"plug-in {origin}: entry point {entry.name} = {entry.value} of {entry.group} cannot "
             f"be loaded: {_told(e)}; mend or uninstall {distribution.name}"
@@ -209,7 +209,7 @@ def _import(name: str) -> ModuleType:
         return _import_path(Path(name)) if _is_path(name) else importlib.import_module(name)
     except InputError:
         raise
-    except Exception as e:  # whatever the code of others raises
+    except (Exception, SystemExit) as e:  # whatever the code of others raises
         hint = ""
         if isinstance(e, ModuleNotFoundError) and name.startswith(f"{e.name}"):
             hint = "; give the path of a .py file, or put its folder on PYTHONPATH"
@@ -237,5 +237,5 @@ def _import_path(path: Path) -> ModuleType:
     return module
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

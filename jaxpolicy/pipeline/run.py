@@ -46,7 +46,8 @@ def run(
     reasons += deliver(config, workdir, found, log)
     root = Path(workdir)
     paths = tuple(root / p for p in ("evaluation/report.html", "evaluation", evaluate.EXPORT))
-    return Summary(tuple(log.rows), not reasons, tuple(reasons), paths)
+    written = tuple(path for path in paths if path.exists())
+    return Summary(tuple(log.rows), not reasons, tuple(reasons), written)
 
 
 def prepare_data(config: ExperimentConfig, workdir: PathLike, log: Log) -> None:

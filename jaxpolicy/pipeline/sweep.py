@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from jaxpolicy.core import atomic, json_file, schema
 from jaxpolicy.core.schema import InputError
 from jaxpolicy.evaluation import plots
@@ -104,7 +106,23 @@ def evaluate(
     """
     for cell in cells(config):
         _require_trained(Path(workdir) / cell.name)
-    return _each(config, workdir, _evaluate, "evaluate", progress)
+    before = json_file.read(Path(workdir) / SWEEP)
+    found = _each(config, workdir, _evaluate, "evaluate", progress)
+    _keep_larger(before, found, Path(workdir))
+    return found
+
+
+def _keep_larger(before: Any, found: Mapping[str, Any], root: Path) -> None:
+    """Writes a record of more episodes than now beside the new one."""
+    n_before, n = (_episodes(f) for f in (before, found))
+    if n_before > n:
+        kept = root / f"sweep_{n_before}_episodes.json"
+        json_file.write(kept, before)
+        logging.warning("what was found in more episodes is kept in %s", kept)
+
+
+def _episodes(found: Any) -> int:
+    return sum(run["n_episodes"] or 0 for run in found["runs"]) if found else 0
 
 
 def _each(
@@ -128,9 +146,20 @@ def _each(
 def _open(config: ExperimentConfig, workdir: PathLike) -> tuple[Cell, ...]:
     """The runs of `config`; all of them are checked before the first begins."""
     found = cells(config)
+    for cell in found:
+        _check_continues(cell.config, Path(workdir) / cell.name)
     run_directory.check_writable(workdir)
     run_directory.write_config(config, workdir)
     return found
+
+
+def _check_continues(config: ExperimentConfig, directory: Path) -> None:
+    """Raises InputError where a run was begun with other settings, or is longer already."""
+    assets = checkpoint.latest_assets(directory)
+    run_directory.check_same_config(config, assets, directory)
+    if assets and not config.loop.epochs:
+        done = checkpoint.resolve_step(directory, "latest")
+        run_directory.check_length(config.loop.steps, done, directory)
 
 
 def share(config: ExperimentConfig, cell: Cell, workdir: PathLike) -> None:
@@ -178,13 +207,13 @@ def _evaluate(cell: Cell, workdir: PathLike, progress: Progress | None = None) -
     directory = Path(workdir) / cell.name
     settings = json_file.plain(schema.to_mapping(cell.config))
     found = _require_trained(directory)
-    if found["evaluation"] and found["config"] == settings:
+    if found["evaluation"] and found.get("evaluated", found["config"]) == settings:
         return found
     report, _ = evaluation.run(cell.config, directory, "jax", progress)
     keys = ("n_success", "n_episodes", "success_rate", "success_ci95")
-    return _save(
-        directory, found | {"config": settings, "evaluation": {k: report[k] for k in keys}}
-    )
+    # What was trained stays in "config", whatever it is evaluated with.
+    told = {"evaluated": settings, "evaluation": {k: report[k] for k in keys}}
+    return _save(directory, found | told)
 
 
 def _require_trained(directory: Path) -> dict[str, Any]:

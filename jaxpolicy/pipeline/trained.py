@@ -25,8 +25,10 @@ STATED = tuple(
     f"data.{key}"
     for key in ("action_minimum", "action_maximum", "proprio_names", "proprio_units")
 )
-# How long a run lasts, and what has no part in what it learns.
-AFTER = (*JUDGED, "loop.epochs", "loop.rollouts", "loop.steps", *FREE_KEYS, *STATED)
+# How long a run lasts; it may go on.
+LONGER = ("loop.epochs", "loop.steps")
+# And what has no part in what a run learns.
+AFTER = (*JUDGED, *LONGER, "loop.rollouts", *FREE_KEYS, *STATED)
 
 
 def override(
@@ -47,6 +49,6 @@ def override(
             raise InputError(
                 f"--config.{key}: the policy was trained with {before.get(key)!r}, and "
                 f"{after[key]!r} needs another one; train anew in another --workdir. What may "
-                f"change after training: {', '.join((*JUDGED, *world))}"
+                f"change after training: {', '.join((*JUDGED, *STATED, *LONGER, *world))}"
             )
     return changed

@@ -229,7 +229,11 @@ def _best(manager: ocp.CheckpointManager) -> int | None:
 
 def _restore_params(manager: ocp.CheckpointManager, step: int, like: Params) -> Params:
     items = ocp.args.Composite(params=ocp.args.StandardRestore(like))
-    return manager.restore(step, args=items).params
+    try:
+        return manager.restore(step, args=items).params
+    except (KeyError, FileNotFoundError) as e:
+        where = f"{manager.directory}/{step}"
+        raise InputError(f"{where} is damaged, a part of it is missing: {e}") from e
 
 
 def _link(root: Path, step: int | None) -> None:

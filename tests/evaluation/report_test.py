@@ -171,13 +171,21 @@ def test_a_report_of_fewer_episodes_does_not_replace_one_of_more(tmp_path):
         json_file.write(tmp_path / "report.json", {"n_episodes": n})
         (tmp_path / "report.html").write_text(f"page of {n}")
 
-    assert report.keep_larger(tmp_path, 8) is None
+    assert report.keep_earlier(tmp_path, 8) is None
     there(200)
-    assert report.keep_larger(tmp_path, 200) is None
-    kept = report.keep_larger(tmp_path, 8)
+    assert report.keep_earlier(tmp_path, 200) is None
+    kept = report.keep_earlier(tmp_path, 8)
     assert kept == tmp_path / "earlier" / "200_episodes"
     assert (kept / "report.html").read_text() == "page of 200"
     assert json_file.read(kept / "report.json") == {"n_episodes": 200}
     assert not (tmp_path / "report.json").exists()
     there(200)
-    assert report.keep_larger(tmp_path, 8) == tmp_path / "earlier" / "200_episodes_2"
+    assert report.keep_earlier(tmp_path, 8) == tmp_path / "earlier" / "200_episodes_2"
+
+
+def test_a_report_of_another_world_is_kept(tmp_path):
+    world = {"name": "reach", "cameras": ("wrist",)}
+    json_file.write(tmp_path / "report.json", {"n_episodes": 8, "world": world})
+    assert report.keep_earlier(tmp_path, 8, world) is None
+    kept = report.keep_earlier(tmp_path, 8, world | {"name": "push"})
+    assert kept == tmp_path / "earlier" / "8_episodes"

@@ -247,6 +247,19 @@ def test_a_trained_run_is_evaluated_with_other_values(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_flags_without_effect_are_refused(tmp_path):
+    run_directory.write_config(ExperimentConfig(seeds=2), tmp_path)
+    workdir = f"--workdir={tmp_path}"
+    told = f"{tmp_path} is a sweep, and --policy is for one run: give one of its runs"
+    assert told in one_line(launch("evaluate", workdir, "--policy=onnx"), 1)
+    assert "--offline is for one run" in one_line(launch("evaluate", workdir, "--offline"), 1)
+    assert "give the run to export" in one_line(launch("export", workdir), 1)
+    run_directory.write_config(ExperimentConfig(), tmp_path)
+    done = launch("evaluate", workdir, "--offline", "--name=a")
+    assert "--name is for success in closed loop" in one_line(done, 1)
+    assert "--workdir" in one_line(launch("evaluate", "--workdir="), 2)
+
+
 def test_forked_launchers_are_like_those_started_by_hand():
     command = [sys.executable, "-m", "launch.pipeline", "--help"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
