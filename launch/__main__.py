@@ -30,7 +30,7 @@ def main() -> None:
     interruption.watch()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        sys.stdout.write(help_text.commands(COMMANDS, "jaxpolicy"))
+        sys.stdout.write(help_text.commands(COMMANDS, _program()))
         sys.exit(0)
     names = [name for _, name, _ in COMMANDS]
     if arguments[0] not in names:
@@ -41,6 +41,11 @@ def main() -> None:
     launcher = importlib.import_module(f"{__package__}.{arguments[0]}")
     sys.argv = [f"jaxpolicy {arguments[0]}", *arguments[1:]]
     launcher.cli.run(launcher.main)
+
+
+def _program() -> str:
+    """As it was started: the console script, or the package in a checkout."""
+    return "python -m launch" if __package__ == "launch" else "jaxpolicy"
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def _flags() -> str:
         if flag.name == "override":
             continue
         value = "" if flag.boolean else "=" + _kind(flag)
-        told = re.sub(r"^<[^>]*>: ", "", flag.help)
+        # What absl adds of its own.
+        told = re.sub(r"^<[^>]*>: |;\s*repeat this option.*$", "", flag.help)
         told += "" if flag.default in (None, "", False, []) else f" Default: {flag.default}."
         lines.append(f"  --{flag.name}{value}")
         lines += textwrap.wrap(told, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
