@@ -38,8 +38,9 @@ def run(body, *signals, arguments=(), wait_s=0.0, before=None):
         for signum in signals:
             process.send_signal(signum)
             time.sleep(wait_s)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
+        # Not communicate(), which loses what readline() has read ahead.
+        out, err = process.stdout.read(), process.stderr.read()
+        return process.wait(timeout=60), out, err
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
