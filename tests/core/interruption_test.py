@@ -39,8 +39,9 @@ def run(body, *signals, arguments=(), wait_s=0.0, before=None):
             process.send_signal(signum)
             time.sleep(wait_s)
         # Not communicate(), which loses what readline() has read ahead.
-        out, err = process.stdout.read(), process.stderr.read()
-        return process.wait(timeout=60), out, err
+        with process:
+            out, err = process.stdout.read(), process.stderr.read()
+        return process.returncode, out, err
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
