@@ -37,6 +37,8 @@ FULL = ExperimentConfig(
         action_kind="cartesian_delta",
         action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
         action_units=("m", "m", "m", "rad", "rad", "rad", "1"),
+        proprio_names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+        proprio_units=("m", "m", "m", "rad", "rad", "rad", "1"),
         control_hz=5.0,
     ),
     network=NetworkConfig(backbone="patch_cnn", size="tiny", share_cameras=True, dropout=0.3),

@@ -37,6 +37,8 @@ FREE_KEYS = (
     "data.loader",
     "data.cache_budget_mb",
     "data.disk_budget_mb",
+    "data.proprio_names",
+    "data.proprio_units",
     "data.workers",
     "loop.devices",
     "loop.max_to_keep",
