@@ -591,6 +591,6 @@ def from_brax(world: str | Env, backend: str = "generalized") -> BraxWorld:
         env = envs.get_environment(world, backend=backend)
     except KeyError as e:
         raise InputError(f"brax.envs has no environment '{world}'") from e
-    if not hasattr(env, "sys"):
-        raise InputError(f"brax.envs's '{world}' has no robot to act: it is there to test Brax")
+    if not hasattr(env, "dt"):
+        raise InputError(f"brax.envs's '{world}' has no physics, so its control rate is unknown")
     return BraxWorld(env, world)

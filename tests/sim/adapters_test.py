@@ -66,7 +66,7 @@ def test_gymnasium_worlds_come_by_name():
         ("lift2", {}, "unknown env.name 'lift2'; known: .*lift.*gymnasium:ID, brax:NAME and mjcf"),
         ("gym:X-v1", {}, "unknown prefix in env.name 'gym:X-v1'; known: gymnasium:, brax:, mjcf:"),
         ("brax:nobody", {}, "brax.envs has no environment 'nobody'"),
-        ("brax:fast", {}, "'fast' has no robot to act"),
+        ("brax:fast", {}, "'fast' has no physics, so its control rate is unknown"),
         ("brax:reacher", {"cameras": ("top",)}, "'brax:reacher' has no camera 'top'; it has none"),
         (
             "brax:reacher",
